@@ -1,0 +1,59 @@
+# The one door: `make run` shows the main job, `make test` runs the tests. PYTHON picks another interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= ../shared/data/ravdess_speech
+
+.PHONY: help install run serve lint test test-fast test-reference bench train protos docs clean
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+install: .venv/.installed ## Make a virtual environment with Affectline in it
+
+.venv/.installed: pyproject.toml setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/.test: .venv/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+run: install ## Analyse the example call: timeline here, page in out/example.html
+	@mkdir -p out
+	$(BIN)/affectline analyze examples/dealership_call.flac --html out/example.html --with-audio
+	@echo "Open out/example.html in a browser."
+
+serve: install ## Serve the gRPC API on 127.0.0.1:50051
+	$(BIN)/affectline serve
+
+lint: .venv/.test ## Style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p affectline.models -p affectline.pipelines -p affectline.server
+	PYTHONPATH=.pkgroot $(BIN)/lint-imports
+
+test: .venv/.test ## Every test but those against other implementations
+	$(BIN)/affectline models pull
+	$(BIN)/pytest -m "not reference"
+
+test-fast: .venv/.test ## The tests that need no weights and no network
+	$(BIN)/pytest -m unit
+
+test-reference: .venv/.test ## Compare with openai-whisper on the same weights (installs PyTorch)
+	$(BIN)/python -m pip install --quiet --editable '.[test,reference]'
+	$(BIN)/affectline models pull whisper-base whisper-base-fp32
+	$(BIN)/pytest -m reference
+
+bench: .venv/.test ## Figures of the README; DATA=DIR holds labels.csv
+	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'
+	$(BIN)/affectline models pull whisper-base whisper-base-fp32
+	$(BIN)/python -m benchmarks.transcript --data $(DATA) --json benchmarks/results/transcript.json
+	$(BIN)/python -m benchmarks.speed --data $(DATA) --json benchmarks/results/speed.json
+	$(BIN)/python -m benchmarks.tables
+
+protos: .venv/.test ## Generate code from protos/
+	PYTHON=$(BIN)/python protos/generate.sh
+
+clean: ## Remove what the above made
+	rm -rf .venv out build dist *.egg-info

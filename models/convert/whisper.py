@@ -1,0 +1,173 @@
+"""Writes Whisper as three ONNX graphs straight from its weight file: encoder, cross-attention keys, decoder.
+
+Architecture: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision". Pre-norm
+transformer, exact GELU, 64 values per head, keys without bias.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+from affectline.models.convert.ctranslate2 import read_tensors
+from affectline.models.convert.graph import Graph
+
+EARLY_LAYERS = (1, 2, 3)
+"""Encoder blocks whose outputs the encoder graph exposes for voice affect."""
+HEAD_WIDTH = 64
+MEL_BANDS = 80
+SAMPLES_PER_FFT = 400
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+FILES = ("encoder.onnx", "cross.onnx", "decoder.onnx", "mel_filters.npy", "tokenizer.json", "config.json")
+
+
+def convert(raw_dir: Path, out_dir: Path, *, int8: bool) -> None:
+    """model.bin, config.json and tokenizer.json -> FILES. Raises InvalidInputError for other weights."""
+    tensors = read_tensors(raw_dir / "model.bin")
+    config = json.loads((raw_dir / "config.json").read_text())
+    _encoder(tensors, int8).save(out_dir / "encoder.onnx")
+    _cross(tensors, int8).save(out_dir / "cross.onnx")
+    _decoder(tensors, config["alignment_heads"], int8).save(out_dir / "decoder.onnx")
+    np.save(out_dir / "mel_filters.npy", mel_filters())
+    for name in ("tokenizer.json", "config.json"):
+        shutil.copy(raw_dir / name, out_dir / name)
+
+
+def mel_filters() -> npt.NDArray[np.float32]:
+    """[MEL_BANDS, SAMPLES_PER_FFT / 2 + 1] Slaney-style triangles for 16 kHz, as Whisper was trained with."""
+    from librosa.filters import mel  # here, since librosa takes a second to import
+
+    return np.asarray(mel(sr=16_000, n_fft=SAMPLES_PER_FFT, n_mels=MEL_BANDS), np.float32)
+
+
+def _layers(tensors: Tensors, side: str) -> int:
+    return sum(name.startswith(f"{side}/layer_") and name.endswith("/ffn/linear_0/bias") for name in tensors)
+
+
+def _norm(g: Graph, tensors: Tensors, x: str, name: str) -> str:
+    return g.layer_norm(x, tensors[f"{name}/layer_norm/gamma"], tensors[f"{name}/layer_norm/beta"])
+
+
+def _linear(g: Graph, tensors: Tensors, x: str, name: str) -> str:
+    return g.linear(x, tensors[f"{name}/weight"], tensors[f"{name}/bias"])
+
+
+def _heads(g: Graph, x: str, order: tuple[int, ...] = (0, 2, 1, 3)) -> str:
+    """[batch, n, width] -> [batch, heads, n, 64], or another order of these axes."""
+    return str(g.op("Transpose", g.op("Reshape", x, g.const([0, 0, -1, HEAD_WIDTH])), perm=order))
+
+
+def _attend(g: Graph, q: str, k_t: str, v: str, mask: str | None = None) -> tuple[str, str]:
+    """q [b, h, n, 64], k_t [b, h, 64, m], v [b, h, m, 64] -> ([b, n, width], probabilities [b, h, n, m])."""
+    scores = g.op("MatMul", g.op("Mul", q, g.const(HEAD_WIDTH**-0.5)), k_t)
+    probabilities = g.op("Softmax", g.op("Add", scores, mask) if mask else scores, axis=-1)
+    mixed = g.op("Transpose", g.op("MatMul", probabilities, v), perm=(0, 2, 1, 3))
+    return g.op("Reshape", mixed, g.const([0, 0, -1])), probabilities
+
+
+def _feed_forward(g: Graph, tensors: Tensors, x: str, name: str) -> str:
+    hidden = g.op("Gelu", _linear(g, tensors, _norm(g, tensors, x, name), f"{name}/linear_0"))
+    return str(g.op("Add", x, _linear(g, tensors, hidden, f"{name}/linear_1")))
+
+
+def _encoder(tensors: Tensors, int8: bool) -> Graph:
+    """mel [batch, 80, 2 n] -> hidden [batch, n, width] and layer1.. of EARLY_LAYERS, likewise; any n <= 1500."""
+    g = Graph("whisper_encoder", int8=int8)
+    x = g.input("mel", ("batch", MEL_BANDS, "mel_frames"))
+    for conv, stride in (("conv1", 1), ("conv2", 2)):
+        weight, bias = (g.const(tensors[f"encoder/{conv}/{part}"].astype(np.float32)) for part in ("weight", "bias"))
+        x = g.op("Gelu", g.op("Conv", x, weight, bias, kernel_shape=(3,), pads=(1, 1), strides=(stride,)))
+    x = g.op("Transpose", x, perm=(0, 2, 1))
+    positions = g.const(tensors["encoder/position_encodings/encodings"].astype(np.float32))
+    frames = g.op("Shape", x, start=1, end=2)
+    x = g.op("Add", x, g.op("Slice", positions, g.const([0]), frames))
+    width = tensors["encoder/conv1/bias"].shape[0]
+    for layer in range(_layers(tensors, "encoder")):
+        name = f"encoder/layer_{layer}"
+        qkv = _linear(g, tensors, _norm(g, tensors, x, f"{name}/self_attention"), f"{name}/self_attention/linear_0")
+        qkv = g.op("Split", qkv, outputs=3, axis=2, num_outputs=3)
+        mixed = g.op("MultiHeadAttention", *qkv, domain="com.microsoft", num_heads=width // HEAD_WIDTH)
+        x = g.op("Add", x, _linear(g, tensors, mixed, f"{name}/self_attention/linear_1"))
+        x = _feed_forward(g, tensors, x, f"{name}/ffn")
+        if layer + 1 in EARLY_LAYERS:
+            g.output(x, f"layer{layer + 1}", ("batch", "frames", width))
+    g.output(_norm(g, tensors, x, "encoder"), "hidden", ("batch", "frames", width))
+    return g
+
+
+def _cross(tensors: Tensors, int8: bool) -> Graph:
+    """hidden [batch, n, width] -> per decoder layer cross_k [batch, heads, 64, n] and cross_v [batch, heads, n, 64]."""
+    g = Graph("whisper_cross", int8=int8)
+    width = tensors["encoder/conv1/bias"].shape[0]
+    hidden = g.input("hidden", ("batch", "frames", width))
+    for layer in range(_layers(tensors, "decoder")):
+        kv = _linear(g, tensors, hidden, f"decoder/layer_{layer}/attention/linear_1")
+        k, v = g.op("Split", kv, outputs=2, axis=2, num_outputs=2)
+        heads = width // HEAD_WIDTH
+        g.output(_heads(g, k, (0, 2, 3, 1)), f"cross_k_{layer}", ("batch", heads, HEAD_WIDTH, "frames"))
+        g.output(_heads(g, v), f"cross_v_{layer}", ("batch", heads, "frames", HEAD_WIDTH))
+    return g
+
+
+def _decoder(tensors: Tensors, alignment_heads: list[tuple[int, int]], int8: bool) -> Graph:
+    """One step over any number of new tokens, given what came before.
+
+    Inputs: tokens int64 [batch, new]; past_k_i, past_v_i [batch, heads, past, 64]; cross_k_i, cross_v_i.
+    Outputs: logits [batch, new, vocabulary]; alignment [batch, len(alignment_heads), new, n], the
+    cross-attention of the heads that follow the words' times; k_i, v_i [batch, heads, past + new, 64].
+    """
+    g = Graph("whisper_decoder", int8=int8)
+    embeddings = tensors["decoder/embeddings/weight"]
+    vocabulary, width = embeddings.shape
+    heads = width // HEAD_WIDTH
+    layers = _layers(tensors, "decoder")
+    tokens = g.input("tokens", ("batch", "new"), TensorProto.INT64)
+    kv_dims = ("batch", heads, "past", HEAD_WIDTH)
+    past = [(g.input(f"past_k_{i}", kv_dims), g.input(f"past_v_{i}", kv_dims)) for i in range(layers)]
+    cross = [
+        (
+            g.input(f"cross_k_{i}", ("batch", heads, HEAD_WIDTH, "frames")),
+            g.input(f"cross_v_{i}", ("batch", heads, "frames", HEAD_WIDTH)),
+        )
+        for i in range(layers)
+    ]
+    past_length = g.op("Shape", past[0][0], start=2, end=3)
+    new_length = g.op("Shape", tokens, start=1, end=2)
+    length = g.op("Add", past_length, new_length)
+    # Positions of the new tokens, and the causal mask [new, past + new]: 0 where a token may look, -1e9 ahead of it.
+    zero, one = g.const(np.int64(0)), g.const(np.int64(1))
+    reach = g.op("Range", g.op("Squeeze", past_length), g.op("Squeeze", length), one)
+    places = g.op("Range", zero, g.op("Squeeze", length), one)
+    ahead = g.op("Less", g.op("Unsqueeze", reach, g.const([1])), g.op("Unsqueeze", places, g.const([0])))
+    mask = g.op("Where", ahead, g.const(-1e9), g.const(0.0))
+
+    table = g.const(embeddings.astype(np.float16))
+    x = g.op("Cast", g.op("Gather", table, tokens), to=TensorProto.FLOAT)
+    positions = g.const(tensors["decoder/position_encodings/encodings"].astype(np.float32))
+    x = g.op("Add", x, g.op("Slice", positions, past_length, length))
+    attention_of_layer: dict[int, str] = {}
+    for layer in range(layers):
+        name = f"decoder/layer_{layer}"
+        qkv = _linear(g, tensors, _norm(g, tensors, x, f"{name}/self_attention"), f"{name}/self_attention/linear_0")
+        q, k, v = g.op("Split", qkv, outputs=3, axis=2, num_outputs=3)
+        k = g.op("Concat", past[layer][0], _heads(g, k), axis=2)
+        v = g.op("Concat", past[layer][1], _heads(g, v), axis=2)
+        mixed, _ = _attend(g, _heads(g, q), g.op("Transpose", k, perm=(0, 1, 3, 2)), v, mask)
+        x = g.op("Add", x, _linear(g, tensors, mixed, f"{name}/self_attention/linear_1"))
+        q = _linear(g, tensors, _norm(g, tensors, x, f"{name}/attention"), f"{name}/attention/linear_0")
+        mixed, attention_of_layer[layer] = _attend(g, _heads(g, q), *cross[layer])
+        x = g.op("Add", x, _linear(g, tensors, mixed, f"{name}/attention/linear_2"))
+        x = _feed_forward(g, tensors, x, f"{name}/ffn")
+        g.output(k, f"k_{layer}", ("batch", heads, "length", HEAD_WIDTH))
+        g.output(v, f"v_{layer}", ("batch", heads, "length", HEAD_WIDTH))
+    g.output(g.linear(_norm(g, tensors, x, "decoder"), embeddings), "logits", ("batch", "new", vocabulary))
+    picked = [g.op("Gather", attention_of_layer[i], g.const([h]), axis=1) for i, h in alignment_heads]
+    g.output(g.op("Concat", *picked, axis=1), "alignment", ("batch", len(picked), "new", "frames"))
+    return g

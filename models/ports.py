@@ -1,0 +1,76 @@
+"""What each kind of model must offer. A model is stateless and shared; a stream is stateful and per call."""
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+from affectline.models.labels import Label
+from affectline.models.signals import F32, AffectScores, Encoding, Transcription
+
+Task = Literal[
+    "speech_gate", "acoustic_encoder", "recogniser", "voice_affect", "text_affect", "face_detector", "expression"
+]
+RATE_HZ = 16_000
+"""The rate all audio models work at."""
+
+
+class SpeechGateStream(Protocol):
+    def feed(self, pcm: F32) -> F32:
+        """pcm [n] at RATE_HZ, any n -> speech probability in [0, 1] of each whole frame completed, [frames]."""
+        ...
+
+
+class SpeechGate(Protocol):
+    frame_samples: int
+    """Samples at RATE_HZ per decision."""
+
+    def open(self) -> SpeechGateStream: ...
+
+
+class AcousticEncoder(Protocol):
+    window_samples: int
+    """The usual window at RATE_HZ; shorter input is padded to it."""
+    long_window_samples: int
+    """Longest input at RATE_HZ; costs more, and is what the recogniser is steadiest on."""
+
+    def encode(self, pcm: F32, *, long_window: bool = False) -> Encoding:
+        """pcm [1 <= n <= long_window_samples] at RATE_HZ; the long window is used when asked for or needed."""
+        ...
+
+
+class Recogniser(Protocol):
+    languages: tuple[str, ...]
+
+    def transcribe(
+        self,
+        encoding: Encoding,
+        *,
+        language: str | None = None,
+        usual_language: str | None = None,
+        translate: bool = False,
+    ) -> Transcription:
+        """`language` None: detect it, and take the speaker's `usual_language` where that is not sure.
+
+        `translate`: English text whatever was spoken (its words carry no times).
+        """
+        ...
+
+
+class VoiceAffect(Protocol):
+    model: str
+    """`name@version`."""
+    prior: Mapping[Label, float]
+    """What it answers where nothing speaks for any label; only what goes beyond it is evidence."""
+
+    def estimate(self, encoding: Encoding, start_frame: int, end_frame: int) -> AffectScores:
+        """Affect of frames [start_frame, end_frame) of the encoding; at least one frame."""
+        ...
+
+
+class TextAffect(Protocol):
+    model: str
+    prior: Mapping[Label, float]
+    """As VoiceAffect.prior."""
+    languages: tuple[str, ...]
+    """Languages the model knows."""
+
+    def estimate(self, text: str) -> AffectScores: ...

@@ -1,0 +1,105 @@
+"""One channel's sound at the models' rate, addressed by gate frame; knows where media is missing and why."""
+
+import numpy as np
+
+from affectline.models.errors import InvalidInputError
+from affectline.models.ports import RATE_HZ
+from affectline.models.signals import F32, AudioChunk
+from affectline.pipelines.resample import Resampler
+
+MAX_JUMP_S = 3_600
+"""A longer jump in a stream's positions is a broken sender, not a loss."""
+
+
+class ChannelAudio:
+    """Resamples chunks, fills the holes between them, and keeps only what is still needed."""
+
+    def __init__(self, rate_hz: int, frame_samples: int) -> None:
+        self._rate_hz = rate_hz
+        self._frame_samples = frame_samples
+        self._next_source = 0
+        self._resampler = Resampler(rate_hz, RATE_HZ)
+        self._buffer = np.zeros(4 * RATE_HZ, np.float32)
+        self._length = 0
+        self._base = 0
+        """Sample number of _buffer[0] at RATE_HZ; _length samples follow."""
+        self._gaps: list[tuple[int, int, str]] = []
+
+    @property
+    def received_us(self) -> int:
+        return self._next_source * 1_000_000 // self._rate_hz
+
+    @property
+    def frames(self) -> int:
+        """Whole frames available so far."""
+        return (self._base + self._length) // self._frame_samples
+
+    def push(self, chunk: AudioChunk, *, withheld: str | None = None) -> None:
+        """`withheld`: why the sound may not be used; only its length is kept.
+
+        Raises InvalidInputError for another rate, or a position more than an hour ahead.
+        """
+        if chunk.rate_hz != self._rate_hz:
+            raise InvalidInputError(f"expected audio at {self._rate_hz} Hz, found {chunk.rate_hz} Hz")
+        missing = chunk.start_sample - self._next_source
+        if missing > MAX_JUMP_S * self._rate_hz:
+            raise InvalidInputError(
+                f"expected the audio to go on at sample {self._next_source}, found {chunk.start_sample}, "
+                f"more than {MAX_JUMP_S} s ahead"
+            )
+        if missing > 0:
+            self.skip(missing, "loss")
+        pcm = chunk.pcm[max(0, -missing) :]
+        if withheld:
+            self.skip(len(pcm), withheld)
+            return
+        self._next_source += len(pcm)
+        self._append(self._resampler.feed(pcm))
+
+    def skip(self, source_samples: int, reason: str) -> None:
+        """Media that did not come or must not be used: silence that no model sees."""
+        if source_samples <= 0:
+            return
+        self._append(self._resampler.finish())
+        self._resampler = Resampler(self._rate_hz, RATE_HZ)
+        start = self._base + self._length
+        expected = round(self._next_source * RATE_HZ / self._rate_hz)
+        self._next_source += source_samples
+        end = max(start, round(self._next_source * RATE_HZ / self._rate_hz))
+        self._append(np.zeros(end - start, np.float32))
+        if self._gaps and self._gaps[-1][1] >= min(start, expected) and self._gaps[-1][2] == reason:
+            start = self._gaps.pop()[0]
+        self._gaps.append((start, end, reason))
+
+    def finish(self) -> None:
+        """Flushes the resampler, and fills the last frame with silence."""
+        self._append(self._resampler.finish())
+        self._append(np.zeros(-(self._base + self._length) % self._frame_samples, np.float32))
+
+    def fill(self, frames: int) -> None:
+        """Silence up to this frame, after `finish`: the resampler may end a sample early."""
+        self._append(np.zeros(max(0, frames * self._frame_samples - self._base - self._length), np.float32))
+
+    def gap_reason(self, frame: int) -> str | None:
+        """Why the frame has no media, or None."""
+        start, end = frame * self._frame_samples, (frame + 1) * self._frame_samples
+        return next((reason for a, b, reason in self._gaps if a < end and start < b), None)
+
+    def read(self, start_sample: int, end_sample: int) -> F32:
+        """Samples at RATE_HZ, a view; cut to what is there."""
+        return self._buffer[max(0, start_sample - self._base) : max(0, min(self._length, end_sample - self._base))]
+
+    def forget_before(self, sample: int) -> None:
+        drop = min(self._length, sample - self._base)
+        if drop > len(self._buffer) // 2:
+            self._buffer[: self._length - drop] = self._buffer[drop : self._length].copy()
+            self._base += drop
+            self._length -= drop
+            self._gaps = [gap for gap in self._gaps if gap[1] > self._base]
+
+    def _append(self, pcm: F32) -> None:
+        end = self._length + len(pcm)
+        if end > len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.zeros(end, np.float32)])
+        self._buffer[self._length : end] = pcm
+        self._length = end

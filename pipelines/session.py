@@ -1,0 +1,600 @@
+"""One call from its first sample to its last moment.
+
+All channels advance together in frames of the speech gate, so what comes out depends on the media alone and not on
+how it was cut into chunks: a call streamed live and the same call read from a file end in the same timeline.
+"""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from affectline.models.errors import InvalidInputError
+from affectline.models.ports import RATE_HZ, AcousticEncoder, Recogniser, SpeechGate, TextAffect, VoiceAffect
+from affectline.models.signals import (
+    F32,
+    AffectEstimate,
+    AffectScores,
+    AudioChunk,
+    Gap,
+    Modality,
+    Span,
+    TextEvent,
+    VideoFrame,
+)
+from affectline.pipelines.audio import ChannelAudio
+from affectline.pipelines.dynamics import dynamics
+from affectline.pipelines.fusion import fuse
+from affectline.pipelines.policy import PolicyEngine, PolicyPack
+from affectline.pipelines.segmenter import Segment, Segmenter
+from affectline.pipelines.summary import summarise
+from affectline.pipelines.timeline import (
+    Absence,
+    CallTimeline,
+    Consent,
+    Moment,
+    Notice,
+    Output,
+    Participant,
+    SpeechTurn,
+    Suggestion,
+    Utterance,
+    VocalSummary,
+)
+from affectline.pipelines.transcript import Reading, Transcriber
+from affectline.pipelines.vocal import SpeakerBaseline, stress, vocal_features
+from affectline.pipelines.voice import SECOND_US, voice_estimates
+
+MAX_CHANNELS = 8
+RATES_HZ = range(8_000, 192_001)
+PADDING_SAMPLES = 3 * RATE_HZ // 10
+"""Sound before and after an utterance that the encoder hears too, so that no soft start is cut."""
+MAX_LAG_S = 5
+"""A channel this far behind another has lost its media."""
+PARTIAL_EVERY_US = 1_500_000
+MIN_PARTIAL_US = 1_000_000
+NOISE_FRAMES = 100
+"""Frames without speech that the noise floor is the median of."""
+MIN_OVERLAP_US = 200_000
+"""An utterance speaks for a second from this overlap on."""
+TRANSLATED_QUALITY = 0.8
+"""Words lose some of their tone in translation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSet:
+    """The networks that all calls share."""
+
+    gate: SpeechGate
+    encoder: AcousticEncoder
+    recogniser: Recogniser
+    voice: VoiceAffect
+    text: TextAffect
+    versions: Mapping[str, str]
+    """Task -> `name@version`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallConfig:
+    """What is known of a call before its first sample."""
+
+    name: str
+    participants: tuple[Participant, ...]
+    rate_hz: int
+    """Of the audio that will come."""
+    language: str | None = None
+    """ISO 639-1 when known; None detects it per utterance."""
+    translate: bool = False
+    """Also give English text of utterances in other languages."""
+    interim_results: bool = False
+    """Also yield partial transcripts and provisional moments while someone speaks."""
+
+    def __post_init__(self) -> None:
+        channels = [p.channel for p in self.participants]
+        ids = [p.id for p in self.participants]
+        if not self.participants:
+            raise InvalidInputError("expected at least one participant, found none")
+        if len(set(ids)) < len(ids) or not all(ids):
+            raise InvalidInputError(f"expected participants with ids of their own, found {', '.join(ids)}")
+        if len(set(channels)) < len(channels) or not all(0 <= c < MAX_CHANNELS for c in channels):
+            raise InvalidInputError(
+                f"expected a channel of its own from 0 to {MAX_CHANNELS - 1} for each participant, "
+                f"found {', '.join(map(str, channels))}"
+            )
+        if self.rate_hz not in RATES_HZ:
+            raise InvalidInputError(
+                f"expected a sample rate from {RATES_HZ[0]} to {RATES_HZ[-1]} Hz, found {self.rate_hz}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentChange:
+    """A party's consent from here on in the stream."""
+
+    participant: str
+    consent: Consent
+    biometric_basis: str | None = None
+
+
+Input = AudioChunk | VideoFrame | TextEvent | Gap | ConsentChange
+
+
+@dataclass(slots=True)
+class _Second:
+    """What is known of one second of one party before it becomes a moment."""
+
+    estimates: list[AffectEstimate] = field(default_factory=list)
+    absent: dict[Modality, str] = field(default_factory=dict)
+    stress: float | None = None
+    power: float = 0.0
+    """Sum of the frames' mean squares."""
+    frames: int = 0
+    speech_us: int = 0
+    withheld: str | None = None
+
+
+class _Party:
+    """One participant's channel and everything that runs along it."""
+
+    def __init__(self, participant: Participant, config: CallConfig, gate: SpeechGate) -> None:
+        self.participant = participant
+        self.audio = ChannelAudio(config.rate_hz, gate.frame_samples)
+        self.gate = gate.open()
+        self.segmenter = Segmenter(1000 * gate.frame_samples / RATE_HZ)
+        self.baseline = SpeakerBaseline()
+        self.seconds: dict[int, _Second] = defaultdict(_Second)
+        self.next_second = 0
+        self.partial_us = 0
+        """When the last partial result of the open utterance was made."""
+        self.read_until = 0
+        """Sample up to which sound has been read as part of an utterance."""
+        self.languages: Counter[str] = Counter()
+        """Language -> characters said in it."""
+        self.noise_db: deque[float] = deque(maxlen=NOISE_FRAMES)
+
+    @property
+    def withheld(self) -> str | None:
+        """Why nothing of this party may be used now."""
+        consent = self.participant.consent
+        return None if consent == "granted" else f"consent {consent}"
+
+
+class CallSession:
+    """Not thread-safe: one call's inputs are pushed one after the other."""
+
+    def __init__(self, config: CallConfig, models: ModelSet, policies: PolicyPack) -> None:
+        if config.language is not None and config.language not in models.recogniser.languages:
+            raise InvalidInputError(f"expected a language the recogniser knows, found {config.language!r}")
+        self._config = config
+        self._models = models
+        self._priors = {model.model: model.prior for model in (models.voice, models.text)}
+        self._transcriber = Transcriber(models.encoder, models.recogniser)
+        self._parties = {p.id: _Party(p, config, models.gate) for p in config.participants}
+        self._channels = {party.participant.channel: party for party in self._parties.values()}
+        self._engine = PolicyEngine(policies, config.participants)
+        self._frame_samples = models.gate.frame_samples
+        self._frame = 0
+        """Frames that every channel has gone through."""
+        self._finished = False
+        self._languages: Counter[str] = Counter()
+        """Of all parties: the guess for one who has not said much yet."""
+        self._utterances: list[Utterance] = []
+        self._moments: list[Moment] = []
+        self._suggestions: list[Suggestion] = []
+        self._turns: list[SpeechTurn] = []
+        self._vocal: list[VocalSummary] = []
+        self._notices: dict[tuple[str, str | None], Notice] = {}
+
+    @property
+    def received_us(self) -> int:
+        """Media time up to which input has come."""
+        return max(party.audio.received_us for party in self._parties.values())
+
+    @property
+    def final_us(self) -> int:
+        """Media time up to which moments will not change any more."""
+        return min(min(p.next_second * SECOND_US, self.received_us) for p in self._parties.values())
+
+    def push(self, item: Input) -> list[Output]:
+        """Takes the next input; gives what became known. Raises InvalidInputError and leaves the call as it was."""
+        if self._finished:
+            raise InvalidInputError("expected nothing after the end of the call, found more input")
+        match item:
+            case AudioChunk():
+                party = self._channel(item.channel)
+                party.audio.push(item, withheld=party.withheld)
+                return self._collect(self._advance())
+            case Gap():
+                samples = item.span.duration_us * self._config.rate_hz // 1_000_000
+                self._channel(item.channel).audio.skip(samples, item.reason)
+                return self._collect(self._advance())
+            case TextEvent():
+                return self._collect(self._write(item))
+            case ConsentChange():
+                return self._collect(self._change_consent(item))
+            case VideoFrame():
+                return self._collect(
+                    self._notice("video_not_analysed", "No face model is loaded: video is not analysed.")
+                )
+
+    def finish(self) -> list[Output]:
+        """The call has ended: everything still open becomes final."""
+        if self._finished:
+            return []
+        self._finished = True
+        return self._collect(self._end())
+
+    def timeline(self) -> CallTimeline:
+        """The call so far; the whole call after `finish`."""
+        participants = tuple(party.participant for party in self._parties.values())
+        moments = tuple(sorted(self._moments, key=lambda m: (m.span.start_us, m.participant)))
+        utterances = tuple(sorted(self._utterances, key=lambda u: (u.span, u.participant)))
+        return CallTimeline(
+            name=self._config.name,
+            duration_us=self.received_us,
+            rate_hz=self._config.rate_hz,
+            participants=participants,
+            utterances=utterances,
+            moments=moments,
+            suggestions=tuple(self._suggestions),
+            speech=tuple(sorted(self._turns, key=lambda t: (t.span, t.participant))),
+            vocal=tuple(sorted(self._vocal, key=lambda v: (v.span, v.participant))),
+            dynamics=dynamics(participants, self._turns, self._utterances, self.received_us),
+            summary=summarise(participants, utterances, moments),
+            notices=tuple(self._notices.values()),
+            models=dict(self._models.versions),
+        )
+
+    def _channel(self, channel: int) -> _Party:
+        try:
+            return self._channels[channel]
+        except KeyError:
+            known = ", ".join(map(str, sorted(self._channels)))
+            raise InvalidInputError(f"expected media of channel {known}, found channel {channel}") from None
+
+    def _party(self, participant: str) -> _Party:
+        try:
+            return self._parties[participant]
+        except KeyError:
+            known = ", ".join(self._parties)
+            raise InvalidInputError(f"expected a participant of this call ({known}), found {participant!r}") from None
+
+    def _collect(self, items: Iterator[Output]) -> list[Output]:
+        """Keeps what is final, and lets the policies see everything."""
+        collected: list[Output] = []
+        for item in items:
+            collected.append(item)
+            match item:
+                case Utterance(final=True):
+                    self._utterances.append(item)
+                case Moment(final=True):
+                    self._moments.append(item)
+                case SpeechTurn():
+                    self._turns.append(item)
+                case VocalSummary():
+                    self._vocal.append(item)
+            suggestions = self._engine.feed(item)
+            self._suggestions += suggestions
+            collected += suggestions
+        return collected
+
+    def _notice(self, code: str, message: str, participant: str | None = None) -> Iterator[Notice]:
+        """Said once per call and party."""
+        if (code, participant) not in self._notices:
+            notice = Notice(code, message, self._frame_us(self._frame), participant)
+            self._notices[code, participant] = notice
+            yield notice
+
+    def _frame_us(self, frame: int) -> int:
+        return frame * self._frame_samples * 1_000_000 // RATE_HZ
+
+    def _advance(self) -> Iterator[Output]:
+        """Takes every channel through the frames that all of them have."""
+        parties = list(self._parties.values())
+        leader_us = max(party.audio.received_us for party in parties)
+        for party in parties:
+            behind_us = leader_us - party.audio.received_us
+            if behind_us > MAX_LAG_S * 1_000_000:
+                party.audio.skip(behind_us * self._config.rate_hz // 1_000_000, party.withheld or "loss")
+        ready = min(party.audio.frames for party in parties)
+        gated = {party.participant.id: self._gate(party, self._frame, ready) for party in parties}
+        for index in range(ready - self._frame):
+            for party in parties:
+                probability, mean_square = gated[party.participant.id][index]
+                yield from self._step(party, self._frame, probability, mean_square)
+            self._frame += 1
+        for party in parties:
+            open_start = party.segmenter.open_start
+            needed = self._frame if open_start is None else open_start
+            party.audio.forget_before(needed * self._frame_samples - RATE_HZ)
+
+    def _gate(self, party: _Party, start: int, end: int) -> list[tuple[float | None, float]]:
+        """(speech probability, mean square) of frames start to end; probability None where there is no media."""
+        reasons = [party.audio.gap_reason(frame) for frame in range(start, end)]
+        pcm = party.audio.read(start * self._frame_samples, end * self._frame_samples)
+        frames = pcm.reshape(-1, self._frame_samples)
+        power = np.square(frames).mean(axis=1) if len(frames) else np.zeros(0)
+        usable = np.array([reason is None for reason in reasons], bool)
+        probabilities = iter(party.gate.feed(frames[usable].ravel()).tolist())
+        for frame, reason in enumerate(reasons, start):
+            if reason is not None:
+                party.seconds[self._frame_us(frame) // SECOND_US].withheld = reason
+        return [(next(probabilities) if ok else None, p) for ok, p in zip(usable, power.tolist(), strict=True)]
+
+    def _step(self, party: _Party, frame: int, probability: float | None, mean_square: float) -> Iterator[Output]:
+        segmenter = party.segmenter
+        if probability is None:
+            for segment in segmenter.break_off():
+                yield from self._close(party, segment)
+            segmenter.skip()
+        else:
+            second = party.seconds[self._frame_us(frame) // SECOND_US]
+            second.power += mean_square
+            second.frames += 1
+            for segment in segmenter.feed(probability):
+                yield from self._close(party, segment)
+            if segmenter.open_start is None:
+                party.noise_db.append(_decibels(mean_square))
+            elif self._config.interim_results:
+                yield from self._partial(party, segmenter.open_start, frame + 1)
+        settled = segmenter.frame if segmenter.open_start is None else segmenter.open_start
+        yield from self._settle(party, self._frame_us(settled) // SECOND_US)
+
+    def _read(self, party: _Party, start_frame: int, end_frame: int, *, goes_on: bool) -> tuple[F32, int, Reading]:
+        """The sound of frames start to end, padded where the speech does not go on; its time; and what was heard."""
+        start = max(party.read_until, start_frame * self._frame_samples - PADDING_SAMPLES)
+        pcm = party.audio.read(start, end_frame * self._frame_samples + (0 if goes_on else PADDING_SAMPLES))
+        start_us = start * 1_000_000 // RATE_HZ
+        heard_most = (party.languages or self._languages).most_common(1)
+        reading = self._transcriber.read(
+            pcm,
+            start_us,
+            language=self._config.language,
+            usual_language=heard_most[0][0] if heard_most else None,
+            translate=self._config.translate,
+        )
+        return pcm, start_us, reading
+
+    def _partial(self, party: _Party, start_frame: int, end_frame: int) -> Iterator[Output]:
+        """Every so often, what is known of the utterance that someone is in the middle of."""
+        start_us, now_us = self._frame_us(start_frame), self._frame_us(end_frame)
+        if now_us - start_us < MIN_PARTIAL_US or now_us - max(party.partial_us, start_us) < PARTIAL_EVERY_US:
+            return
+        party.partial_us = now_us
+        pcm, pcm_us, reading = self._read(party, start_frame, end_frame, goes_on=True)
+        if not reading.transcription.text:
+            return
+        speech = (Span(start_us, now_us),)
+        yield self._utterance(party, speech[0], reading, final=False)
+        estimates = self._estimates(party, reading, pcm, pcm_us, speech)
+        for second in range(start_us // SECOND_US, -(-now_us // SECOND_US)):
+            known = replace(
+                party.seconds[second],
+                estimates=party.seconds[second].estimates + [e for e in estimates if _within(second, e)],
+                absent=dict(party.seconds[second].absent),
+            )
+            yield self._moment(party, second, known, final=False)
+
+    def _close(self, party: _Party, segment: Segment) -> Iterator[Output]:
+        """A stretch of speech has ended: everything that can be said of it."""
+        name = party.participant.id
+        span = Span(self._frame_us(segment.start_frame), self._frame_us(segment.end_frame))
+        speech = tuple(self._speech_spans(segment))
+        yield SpeechTurn(name, span)
+        for second in _seconds(span):
+            party.seconds[second].speech_us += sum(_second_span(second).overlap_us(s) for s in speech)
+        pcm, pcm_us, reading = self._read(party, segment.start_frame, segment.end_frame, goes_on=segment.goes_on)
+        party.read_until = segment.end_frame * self._frame_samples
+        if float(np.mean(np.abs(pcm) > 0.98)) > 0.01:
+            yield from self._notice(
+                "clipped_audio", "The recording is clipped: loudness and voice are less sure.", name
+            )
+        if not reading.transcription.text:
+            for second in _seconds(span):
+                party.seconds[second].absent |= {"voice": "no words recognised", "text": "no words recognised"}
+            return
+        utterance = self._utterance(party, span, reading, final=True)
+        yield utterance
+        for languages in (party.languages, self._languages):
+            languages[utterance.language] += len(utterance.text)
+        for estimate in self._estimates(party, reading, pcm, pcm_us, speech):
+            for second in _seconds(estimate.span):
+                if _within(second, estimate):
+                    party.seconds[second].estimates.append(estimate)
+        if party.participant.biometric_allowed:
+            yield self._vocal_summary(party, utterance, pcm, pcm_us, speech)
+
+    def _speech_spans(self, segment: Segment) -> Iterator[Span]:
+        """The segment without its pauses."""
+        edges = np.flatnonzero(np.diff([False, *segment.speech, False])) + segment.start_frame
+        for start, end in edges.reshape(-1, 2).tolist():
+            yield Span(self._frame_us(start), self._frame_us(end))
+
+    def _utterance(self, party: _Party, span: Span, reading: Reading, *, final: bool) -> Utterance:
+        heard = reading.transcription
+        words = tuple(replace(w, span=_clamp(w.span, span)) for w in heard.words)
+        return Utterance(
+            id=f"u-{party.participant.id}-{span.start_us // 1000}",
+            span=span,
+            participant=party.participant.id,
+            text=heard.text,
+            words=words,
+            language=heard.language,
+            confidence=heard.confidence,
+            final=final,
+            revision=int(final),
+            translation=reading.translation,
+        )
+
+    def _estimates(
+        self, party: _Party, reading: Reading, pcm: F32, pcm_us: int, speech: Sequence[Span]
+    ) -> list[AffectEstimate]:
+        """What voice and words say of one utterance; what they cannot say is noted as absent."""
+        name = party.participant.id
+        span = Span(speech[0].start_us, speech[-1].end_us)
+        estimates: list[AffectEstimate] = []
+        absent: dict[Modality, str] = {}
+        if party.participant.biometric_allowed:
+            quality = _signal_quality(pcm, party.noise_db)
+            estimates += voice_estimates(self._models.voice, name, reading.encoding, pcm_us, speech, quality)
+        else:
+            absent |= {"voice": "agent voice is not analysed", "stress": "agent voice is not analysed"}
+        heard, text = reading.transcription, self._models.text
+        words = heard.text if heard.language in text.languages else reading.translation
+        if words:
+            quality = heard.confidence * (1 if words is heard.text else TRANSLATED_QUALITY)
+            estimates.append(AffectEstimate(span, name, "text", text.estimate(words), quality, text.model))
+        else:
+            absent["text"] = f"words in {heard.language!r} are not covered without translation"
+        for second in _seconds(span):
+            party.seconds[second].absent |= absent
+        return estimates
+
+    def _vocal_summary(
+        self, party: _Party, utterance: Utterance, pcm: F32, pcm_us: int, speech: Sequence[Span]
+    ) -> VocalSummary:
+        """Vocal features against the speaker's baseline; their stress goes to the utterance's seconds."""
+        times_us = pcm_us + np.arange(0, len(pcm), self._frame_samples) * 1_000_000 // RATE_HZ
+        spoken = np.zeros(len(times_us), bool)
+        for span in speech:
+            spoken |= (times_us >= span.start_us) & (times_us < span.end_us)
+        features = vocal_features(pcm, spoken)
+        deviations = party.baseline.deviations(features)
+        ready = party.baseline.ready
+        party.baseline.learn(features, sum(s.duration_us for s in speech))
+        level = stress(deviations) if deviations else None
+        for second in _seconds(utterance.span):
+            if _second_span(second).overlap_us(utterance.span) < MIN_OVERLAP_US:
+                continue
+            if level is None:
+                party.seconds[second].absent["stress"] = "speaker baseline not ready"
+            else:
+                party.seconds[second].stress = level
+                party.seconds[second].estimates.append(
+                    AffectEstimate(
+                        utterance.span,
+                        party.participant.id,
+                        "stress",
+                        AffectScores(None, None, 2 * level - 1, None, 0.5, _unusual(deviations)),
+                        _signal_quality(pcm, party.noise_db),
+                        "vocal-stress@1",
+                    )
+                )
+        return VocalSummary(utterance.id, party.participant.id, utterance.span, features, deviations, ready)
+
+    def _settle(self, party: _Party, until_second: int) -> Iterator[Moment]:
+        while party.next_second < until_second:
+            yield self._moment(party, party.next_second, party.seconds.pop(party.next_second, _Second()), final=True)
+            party.next_second += 1
+
+    def _moment(self, party: _Party, second: int, known: _Second, *, final: bool) -> Moment:
+        affect, contributors = fuse(known.estimates, self._priors)
+        present = {c.modality for c in contributors}
+        usual = known.withheld or ("speech too short" if known.speech_us else "no speech")
+        modalities: tuple[Modality, ...] = ("voice", "text", "stress")
+        absent = [Absence(m, known.absent.get(m, usual)) for m in modalities if m not in present]
+        span = _second_span(second)
+        return Moment(
+            id=f"m-{party.participant.id}-{second}",
+            span=span,
+            participant=party.participant.id,
+            affect=affect,
+            contributors=contributors,
+            absent=(*absent, Absence("face", "no video")),
+            stress=known.stress,
+            level_dbfs=round(_decibels(known.power / known.frames), 1) if known.frames else None,
+            speech_ratio=known.speech_us / SECOND_US,
+            revision=int(final),
+            final=final,
+        )
+
+    def _write(self, event: TextEvent) -> Iterator[Output]:
+        """A written turn: words without a voice."""
+        party = self._party(event.participant)
+        if party.withheld:
+            return
+        second = max(event.at_us // SECOND_US, party.next_second)
+        span = Span(second * SECOND_US, (second + 1) * SECOND_US)
+        identity = f"t-{event.participant}-{event.at_us // 1000}"
+        yield Utterance(identity, span, event.participant, event.text, (), "und", 1.0, True, 1)
+        text = self._models.text
+        estimate = AffectEstimate(span, event.participant, "text", text.estimate(event.text), 1.0, text.model)
+        party.seconds[second].estimates.append(estimate)
+
+    def _change_consent(self, change: ConsentChange) -> Iterator[Output]:
+        party = self._party(change.participant)
+        basis = change.biometric_basis or party.participant.biometric_basis
+        party.participant = replace(party.participant, consent=change.consent, biometric_basis=basis)
+        if party.withheld:
+            party.segmenter.discard()
+        message = f"Consent of {change.participant} is {change.consent} from here on."
+        yield Notice("consent_changed", message, self._frame_us(self._frame), change.participant)
+
+    def _end(self) -> Iterator[Output]:
+        parties = list(self._parties.values())
+        end_us = self.received_us
+        for party in parties:
+            behind = (end_us - party.audio.received_us) * self._config.rate_hz // 1_000_000
+            party.audio.skip(behind, party.withheld or "loss")
+            party.audio.finish()
+        longest = max(party.audio.frames for party in parties)
+        for party in parties:
+            party.audio.fill(longest)
+        yield from self._advance()
+        for party in parties:
+            for segment in party.segmenter.break_off():
+                yield from self._close(party, segment)
+            yield from self._settle(party, -(-end_us // SECOND_US))
+            if party.withheld is None and not any(t.participant == party.participant.id for t in self._turns):
+                message = f"No speech was found on the channel of {party.participant.id}."
+                yield from self._notice("no_speech", message, party.participant.id)
+        suggestions = self._engine.finish()
+        self._suggestions += suggestions
+        yield from suggestions
+
+
+def _second_span(second: int) -> Span:
+    return Span(second * SECOND_US, (second + 1) * SECOND_US)
+
+
+def _seconds(span: Span) -> range:
+    return range(span.start_us // SECOND_US, -(-span.end_us // SECOND_US))
+
+
+def _within(second: int, estimate: AffectEstimate) -> bool:
+    needed_us = min(MIN_OVERLAP_US, estimate.span.duration_us)
+    return _second_span(second).overlap_us(estimate.span) >= max(1, needed_us)
+
+
+def _clamp(span: Span, within: Span) -> Span:
+    start_us = min(max(span.start_us, within.start_us), within.end_us)
+    return Span(start_us, max(start_us, min(span.end_us, within.end_us)))
+
+
+def _decibels(mean_square: float) -> float:
+    return float(10 * np.log10(max(mean_square, 1e-12)))
+
+
+def _signal_quality(pcm: F32, noise_db: Sequence[float]) -> float:
+    """How fit the sound is for judging a voice, in [0, 1]: 0 at 5 dB above the noise floor, 1 from 25 dB on.
+
+    Clipping takes from it: none is left when a tenth of the samples is clipped.
+    """
+    ratio_db = _decibels(float(np.square(pcm).mean())) - float(np.median(noise_db)) if noise_db else 20.0
+    clipped = float(np.mean(np.abs(pcm) > 0.98))
+    return float(np.clip((ratio_db - 5) / 20, 0, 1) * np.clip(1 - 10 * clipped, 0, 1))
+
+
+_UNUSUAL = {
+    "f0_median_hz": ("higher than usual", "lower than usual"),
+    "intensity_db": ("louder than usual", "quieter than usual"),
+    "rate_syllables_s": ("faster than usual", "slower than usual"),
+    "f0_range_semitones": ("livelier than usual", "flatter than usual"),
+}
+
+
+def _unusual(deviations: Mapping[str, float]) -> tuple[str, ...]:
+    """What is far from the speaker's usual, the furthest first."""
+    far = [(abs(z), _UNUSUAL[name][z < 0]) for name, z in deviations.items() if name in _UNUSUAL and abs(z) >= 1.5]
+    return tuple(words for _, words in sorted(far, reverse=True))

@@ -1,0 +1,127 @@
+"""The call in three lines, and the moments worth looking at first."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+
+from affectline.models.labels import AFFECT_OF_LABEL, UNKNOWN
+from affectline.pipelines.timeline import Highlight, Moment, Participant, Summary, Utterance
+
+MAX_HIGHLIGHTS = 5
+MIN_APART_US = 8_000_000
+QUOTE_CHARACTERS = 90
+TREND_US = 20_000_000
+"""Stretches this long are compared to find what turned a call."""
+MIN_TURN = 0.15
+"""A smaller change of mean valence is no turn."""
+
+
+def summarise(
+    participants: Sequence[Participant], utterances: Sequence[Utterance], moments: Sequence[Moment]
+) -> Summary:
+    """moments: final ones, in time order."""
+    if not participants:
+        return Summary((), ())
+    subject = next((p for p in participants if p.role == "customer"), participants[0]).id
+    own = [m for m in moments if m.participant == subject and m.affect.label != UNKNOWN]
+    spoken = [u for u in utterances if u.participant == subject]
+    lines = (_topic(subject, spoken), _course(subject, own), _turn(own, utterances))
+    return Summary(tuple(line for line in lines if line), _highlights(moments, utterances))
+
+
+def clock(at_us: int) -> str:
+    """m:ss, as people read a call's time."""
+    return f"{at_us // 60_000_000}:{at_us // 1_000_000 % 60:02}"
+
+
+def _topic(subject: str, spoken: Sequence[Utterance]) -> str:
+    """The subject's longest utterance of the first half is taken as what the call is about."""
+    if not spoken:
+        return f"No words of the {subject} were recognised."
+    middle_us = (spoken[0].span.start_us + spoken[-1].span.end_us) // 2
+    longest = max((u for u in spoken if u.span.start_us <= middle_us), key=lambda u: len(u.text))
+    return f"The {subject} at {clock(longest.span.start_us)}: “{_shortened(longest.text, 140)}”"
+
+
+def _course(subject: str, known: Sequence[Moment]) -> str:
+    if not known:
+        return f"How the {subject} felt is unknown: too little fit evidence."
+    counts = Counter(m.affect.label for m in known).most_common(3)
+    parts = [f"{label} for {n} s" for label, n in counts if n / len(known) >= 0.05]
+    return f"The {subject} sounds {', '.join(parts)} of {len(known)} s that could be judged."
+
+
+def _turn(known: Sequence[Moment], utterances: Sequence[Utterance]) -> str:
+    """Where mean valence before and after differs most."""
+    best, change = None, MIN_TURN
+    for moment in known:
+        at_us = moment.span.start_us
+        before = [m.affect.valence for m in known if at_us - TREND_US <= m.span.start_us < at_us]
+        after = [m.affect.valence for m in known if at_us <= m.span.start_us < at_us + TREND_US]
+        if min(len(before), len(after)) >= 5:
+            difference = sum(v or 0 for v in after) / len(after) - sum(v or 0 for v in before) / len(before)
+            if abs(difference) > abs(change):
+                best, change = moment, difference
+    if best is None:
+        return "No clear turn: valence stays about level."
+    said = _said(best, utterances)
+    quote = f" around “{_shortened(said.text, 70)}”" if said else ""
+    return f"Turns {'up' if change > 0 else 'down'} at {clock(best.span.start_us)}{quote}."
+
+
+def _highlights(moments: Sequence[Moment], utterances: Sequence[Utterance]) -> tuple[Highlight, ...]:
+    """The strongest moment of each stretch of one label, strongest first, well apart; given back in time order."""
+    ranked = []
+    for _, run in groupby(sorted(moments, key=lambda m: m.participant), key=lambda m: (m.participant, m.affect.label)):
+        peak = max(run, key=lambda m: m.affect.probability)
+        if peak.affect.label not in (UNKNOWN, "neutral"):
+            ranked.append(peak)
+    ranked.sort(key=lambda m: -m.affect.probability)
+    chosen: list[Moment] = []
+    for moment in ranked:
+        if all(abs(moment.span.start_us - other.span.start_us) >= MIN_APART_US for other in chosen):
+            chosen.append(moment)
+    return tuple(_highlight(m, utterances) for m in sorted(chosen[:MAX_HIGHLIGHTS], key=lambda m: m.span.start_us))
+
+
+def _highlight(moment: Moment, utterances: Sequence[Utterance]) -> Highlight:
+    said = _said(moment, utterances)
+    return Highlight(
+        moment_id=moment.id,
+        at_us=moment.span.start_us,
+        participant=moment.participant,
+        label=moment.affect.label,
+        probability=moment.affect.probability,
+        quote=_shortened(said.text, QUOTE_CHARACTERS) if said else "",
+        reason=explain(moment),
+    )
+
+
+def explain(moment: Moment) -> str:
+    """Why the moment has its label, in one plain sentence."""
+    label = moment.affect.label
+    if label == UNKNOWN:
+        reasons = "; ".join(dict.fromkeys(a.reason for a in moment.absent)) or "the evidence is too thin"
+        return f"Unknown: {reasons}."
+    causes = []
+    for share in sorted(moment.contributors, key=lambda c: -c.weight):
+        scores = share.estimate.scores
+        agrees = scores.labels is not None and scores.labels.get(label, 0) >= 1 / len(AFFECT_OF_LABEL)
+        if share.modality == "voice" and agrees:
+            causes.append(f"the voice fits {label}")
+        elif share.modality == "text" and agrees and scores.evidence:
+            causes.append("says " + ", ".join(f"“{cue}”" for cue in scores.evidence[:2]))
+        elif share.modality == "text" and agrees:
+            causes.append("the words fit")
+        elif share.modality == "stress" and share.estimate.scores.evidence:
+            causes.append(", ".join(share.estimate.scores.evidence[:2]))
+    return f"Sounds {label}: {' and '.join(causes) or 'several weak signs together'}."
+
+
+def _said(moment: Moment, utterances: Sequence[Utterance]) -> Utterance | None:
+    own = [u for u in utterances if u.participant == moment.participant and u.span.overlap_us(moment.span)]
+    return max(own, key=lambda u: u.span.overlap_us(moment.span), default=None)
+
+
+def _shortened(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1].rsplit(" ", 1)[0] + "…"

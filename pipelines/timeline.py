@@ -1,0 +1,219 @@
+"""What the pipeline says of a call: utterances, moments, suggestions, and the whole as one document."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from affectline.models.labels import Label
+from affectline.models.signals import AffectEstimate, Modality, Span, VocalFeatures, Word
+
+Role = Literal["customer", "agent", "other"]
+Consent = Literal["granted", "pending", "denied"]
+SuggestionKind = Literal["routing", "assist", "alert"]
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """One party of a call, and what may be inferred about them."""
+
+    id: str
+    role: Role
+    channel: int
+    """The audio channel that carries this party."""
+    consent: Consent = "pending"
+    """Without `granted` nothing of this party is analysed."""
+    biometric_basis: str | None = None
+    """Recorded legal basis for voice and face emotion of an agent; None keeps both off for an agent."""
+
+    @property
+    def biometric_allowed(self) -> bool:
+        return self.consent == "granted" and (self.role != "agent" or self.biometric_basis is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One stretch of speech, or one written turn, of one party."""
+
+    id: str
+    span: Span
+    participant: str
+    text: str
+    words: tuple[Word, ...]
+    """Times on the call's clock."""
+    language: str
+    confidence: float
+    final: bool
+    revision: int
+    translation: str | None = None
+    """English, where translation was asked for and the language is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Affect:
+    """The fused answer of one moment."""
+
+    label: Label
+    """The most probable label, or `unknown` when belief or evidence is too thin."""
+    probability: float
+    """Of the most probable label, in [0, 1]; 0 without evidence."""
+    labels: Mapping[Label, float]
+    """Probabilities summing to 1; empty without evidence."""
+    valence: float | None
+    arousal: float | None
+    dominance: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contributor:
+    modality: Modality
+    weight: float
+    """Share in the fused answer, in [0, 1]; the weights of a moment sum to 1."""
+    estimate: AffectEstimate
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    modality: Modality
+    reason: str
+    """In plain words: `no speech`, `no consent`, `agent voice is not analysed`, `speech too short`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One second of one party."""
+
+    id: str
+    span: Span
+    participant: str
+    affect: Affect
+    contributors: tuple[Contributor, ...]
+    absent: tuple[Absence, ...]
+    stress: float | None
+    """Tension against this speaker's own baseline, in [0, 1]; None until the baseline is ready."""
+    level_dbfs: float | None
+    """RMS level of the second in dB re full scale; None where nothing may be analysed."""
+    speech_ratio: float
+    """Share of the second with speech, in [0, 1]."""
+    revision: int
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """Something to do, with the reason. Never carried out by the service itself."""
+
+    id: str
+    kind: SuggestionKind
+    action: str
+    """Machine-readable, e.g. `queue:retention` or `say:acknowledge`."""
+    text: str
+    """For a person: at most 12 words, the action first."""
+    reason: str
+    """For a person: the evidence in one plain sentence."""
+    participant: str
+    """Whose affect gave rise to it."""
+    because: tuple[str, ...]
+    """Ids of the moments and utterances that are the evidence."""
+    confidence: float
+    priority: Literal["low", "normal", "high"]
+    created_us: int
+    expires_us: int
+    policy: str
+    """`name@version`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechTurn:
+    """Who speaks when, from the speech gate."""
+
+    participant: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class VocalSummary:
+    """Vocal features of one utterance, and their deviation from the speaker's baseline."""
+
+    utterance_id: str
+    participant: str
+    span: Span
+    features: VocalFeatures
+    deviations: Mapping[str, float]
+    """Feature name -> robust z-score against the speaker's baseline; empty while it is not ready."""
+    baseline_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamics:
+    """Conversation figures of one party over the call so far."""
+
+    participant: str
+    talk_us: int
+    talk_share: float
+    """Of all speech in the call, in [0, 1]."""
+    overtalk_us: int
+    interruptions: int
+    """Times this party began while the other was speaking and kept on for at least 0.5 s."""
+    longest_silence_us: int
+    """Of the whole call: nobody spoke."""
+    words_per_minute: float | None
+    """Words per minute of this party's own speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that limits what the timeline can say, in plain words."""
+
+    code: str
+    """Stable, e.g. `clipped_audio`, `baseline_not_ready`."""
+    message: str
+    at_us: int
+    participant: str | None = None
+
+
+Output = Utterance | Moment | Suggestion | SpeechTurn | VocalSummary | Notice
+"""What a call session yields while it runs. A later item with the same id replaces the earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Highlight:
+    """One of the moments worth looking at first."""
+
+    moment_id: str
+    at_us: int
+    participant: str
+    label: Label
+    probability: float
+    quote: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    lines: tuple[str, ...]
+    """Up to three: what it was about, how it went, what turned it."""
+    highlights: tuple[Highlight, ...]
+    """Up to five, in time order."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallTimeline:
+    """Everything known of one call; what `--json` writes and every other export is made from."""
+
+    name: str
+    duration_us: int
+    rate_hz: int
+    """Of the source audio."""
+    participants: tuple[Participant, ...]
+    utterances: tuple[Utterance, ...]
+    moments: tuple[Moment, ...]
+    """By time, then participant; final ones only."""
+    suggestions: tuple[Suggestion, ...]
+    speech: tuple[SpeechTurn, ...]
+    vocal: tuple[VocalSummary, ...]
+    dynamics: tuple[Dynamics, ...]
+    summary: Summary
+    notices: tuple[Notice, ...]
+    models: Mapping[str, str]
+    """Task -> `name@version` of what produced it."""
+    schema: str = field(default="affectline.timeline/1")

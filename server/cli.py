@@ -1,0 +1,349 @@
+"""The command line: analyse recordings, serve, stream a call to a server, keep the models."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO, StringIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Annotated, TypeVar
+
+import av
+import numpy as np
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from affectline.models.errors import AffectlineError, InvalidInputError, StorageError
+from affectline.pipelines.media import Encoding, RawFormat, Recording, open_recording
+from affectline.pipelines.recorded import analyze_recording
+from affectline.pipelines.session import CallConfig
+from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role
+from affectline.server import models_cli
+from affectline.server.engine import Engine
+from affectline.server.exports import to_json, write_csv
+from affectline.server.report import render_html
+from affectline.server.terminal import render_terminal
+
+app = typer.Typer(
+    help="Affectline: the emotion timeline of a call, and suggestions with their reasons.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(models_cli.app, name="models")
+
+T = TypeVar("T")
+
+ROLES: dict[str, Role] = {"customer": "customer", "agent": "agent", "other": "other"}
+CONSENTS: dict[str, Consent] = {"granted": "granted", "pending": "pending", "denied": "denied"}
+ENCODINGS: dict[str, Encoding] = {"s16le": "s16le", "mulaw": "mulaw", "alaw": "alaw"}
+DEFAULT_PARTIES = {1: "customer", 2: "customer,agent"}
+"""Channels of a recording -> who is taken to be on them."""
+
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        help="Who is on each channel, in order: customer, agent, other, or NAME:ROLE, or - for nobody. "
+        "One channel is taken as the customer, two as customer,agent."
+    ),
+]
+ConsentOption = Annotated[
+    str,
+    typer.Option(
+        help="State that the parties agreed to this analysis: granted, pending or denied for all, "
+        "or PARTY=STATE,… Nothing is computed for a party without `granted`."
+    ),
+]
+AgentBasis = Annotated[
+    str | None,
+    typer.Option(
+        help="Legal basis on which the agent's voice is analysed, e.g. 'medical safety study, DPIA 12'; "
+        "it is recorded with the result. Without one the agent's voice emotion stays off."
+    ),
+]
+Language = Annotated[str | None, typer.Option(help="Language spoken (en, de, …); found per utterance when absent.")]
+Translate = Annotated[bool, typer.Option("--translate", help="Also give English text of other languages.")]
+Raw = Annotated[
+    str | None,
+    typer.Option(help="Format of headerless files, ENCODING:RATE_HZ:CHANNELS with s16le, mulaw or alaw."),
+]
+PoliciesFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="YAML file of policies.")]
+
+
+@app.command()
+def analyze(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Recordings: any usual audio or video file.")],
+    channels: Channels = None,
+    consent: ConsentOption = "granted",
+    agent_voice_basis: AgentBasis = None,
+    language: Language = None,
+    translate: Translate = False,
+    raw: Raw = None,
+    policies: PoliciesFile = None,
+    json_out: Annotated[
+        str | None, typer.Option("--json", metavar="OUT|-", help="Write the timeline as JSON; - for standard output.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="OUT", help="Write one self-contained page.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="OUT", help="Write one row per moment.")] = None,
+    with_audio: Annotated[
+        bool, typer.Option("--with-audio", help="Put the sound into the page, so that it plays.")
+    ] = False,
+) -> None:
+    """Analyse recordings: prints each call's timeline, and writes it where asked.
+
+    With several files, OUT is a folder that gets one file per recording.
+    """
+    with _errors():
+        several = len(files) > 1
+        opened = [(path, open_recording(path, raw=_raw_format(raw))) for path in files]
+        parties = [_participants(found, channels, consent, agent_voice_basis) for _, found in opened]
+        configs = [
+            CallConfig(path.name, who, found.rate_hz, language, translate)
+            for (path, found), who in zip(opened, parties, strict=True)
+        ]
+        engine = _engine(policies)
+        for (path, recording), config in zip(opened, configs, strict=True):
+            with _progress(path.name) as progress:
+                timeline = analyze_recording(recording, config, engine.open, progress)
+            if html:
+                audio = _ogg(recording, config) if with_audio else None
+                _write(_target(html, path, "html", several), render_html(timeline, audio=audio).encode())
+            if csv:
+                _write_csv(_target(csv, path, "csv", several), timeline)
+            if json_out == "-":
+                sys.stdout.buffer.write(to_json(timeline) + b"\n")
+                sys.stdout.flush()
+                continue
+            if json_out:
+                _write(_target(Path(json_out), path, "json", several), to_json(timeline))
+            console = Console()
+            render_terminal(timeline, console)
+            if DEFAULT_PARTIES.get(recording.channels) == "customer" and channels is None:
+                console.print("One channel: everything heard is taken as the customer's.", style="dim")
+
+
+@app.command()
+def serve(
+    config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="YAML file with settings.")] = None,
+) -> None:
+    """Serve the gRPC API; AFFECTLINE_* environment variables win over the settings in the file."""
+    from affectline.server import main as server
+    from affectline.server.config import load_config
+
+    with _errors():
+        settings = load_config(config)
+        _fetch_missing()
+        server.run(settings)
+
+
+@app.command()
+def call(
+    file: Annotated[Path, typer.Argument(help="A recording to stream as if the call were running.")],
+    server: Annotated[str, typer.Option(help="HOST:PORT of a server.")] = "127.0.0.1:50051",
+    speed: Annotated[float, typer.Option(min=0, help="Times real time; 0 sends as fast as the server takes it.")] = 1.0,
+    channels: Channels = None,
+    consent: ConsentOption = "granted",
+    agent_voice_basis: AgentBasis = None,
+    language: Language = None,
+    translate: Translate = False,
+    raw: Raw = None,
+    token: Annotated[str | None, typer.Option(envvar="AFFECTLINE_TOKEN", help="The server's token.")] = None,
+    ca: Annotated[Path | None, typer.Option(exists=True, help="PEM file that vouches for the server: TLS.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print only the final timeline, as JSON.")] = False,
+) -> None:
+    """Stream a recording to a server and watch its timeline grow."""
+    with _errors():
+        recording = open_recording(file, raw=_raw_format(raw))
+        parties = _participants(recording, channels, consent, agent_voice_basis)
+        config = CallConfig(file.name, parties, recording.rate_hz, language, translate, interim_results=not json_lines)
+        timeline = asyncio.run(_stream(recording, config, server, speed or None, token, ca, quiet=json_lines))
+        if json_lines:
+            sys.stdout.buffer.write(to_json(timeline) + b"\n")
+        else:
+            render_terminal(timeline, Console())
+
+
+async def _stream(
+    recording: Recording,
+    config: CallConfig,
+    server: str,
+    speed: float | None,
+    token: str | None,
+    ca: Path | None,
+    *,
+    quiet: bool,
+) -> CallTimeline:
+    from affectline.server.client import open_channel, stream_call
+    from affectline.server.live import LiveCall
+
+    live = LiveCall(config.participants)
+    console = Console(stderr=quiet)
+    async with open_channel(server, ca=ca) as channel:
+        with Live(console=console, refresh_per_second=8, transient=True) as screen:
+            async for item in stream_call(channel, recording, config, speed=speed, token=token):
+                if isinstance(item, CallTimeline):
+                    return item
+                if not quiet:
+                    for line in live.feed(item):
+                        console.print(line)
+                    screen.update(live.now())
+    raise AffectlineError("expected the call's timeline at the end of the stream, found none")
+
+
+def _engine(policies: Path | None) -> Engine:
+    _fetch_missing()
+    return Engine(policies=policies)
+
+
+def _fetch_missing() -> None:
+    """The first run on a machine fetches the default models."""
+    if not models_cli.defaults_ready():
+        Console(stderr=True).print("Fetching the models, once (about 150 MB) …", style="bold")
+        models_cli.pull()
+
+
+def _participants(
+    recording: Recording, channels: str | None, consent: str, agent_basis: str | None
+) -> tuple[Participant, ...]:
+    """Who is on which channel. Raises InvalidInputError when the list does not fit the recording."""
+    listed = channels or DEFAULT_PARTIES.get(recording.channels)
+    if listed is None:
+        raise InvalidInputError(
+            f"the recording has {recording.channels} channels: expected --channels to say who is on each, "
+            f"e.g. customer,agent{',-' * (recording.channels - 2)}; found nothing"
+        )
+    names = [name.strip() for name in listed.split(",")]
+    if len(names) != recording.channels:
+        raise InvalidInputError(
+            f"expected one party for each of the recording's {recording.channels} channels, "
+            f"found {len(names)}: {listed}"
+        )
+    states = _consents(consent)
+    parties = []
+    for channel, name in enumerate(names):
+        if name == "-":
+            continue
+        identity, _, role = name.partition(":")
+        given = _one_of(role or identity, ROLES, "a role")
+        state = states.pop(identity, None) or states.get("")
+        if state is None:
+            raise InvalidInputError(f"expected the consent of {identity}, found none in {consent!r}")
+        parties.append(Participant(identity, given, channel, state, agent_basis if given == "agent" else None))
+    if unknown := set(states) - {""}:
+        raise InvalidInputError(f"expected consents of {listed}, found one of {', '.join(sorted(unknown))}")
+    return tuple(parties)
+
+
+def _consents(text: str) -> dict[str, Consent]:
+    """Party -> state; the empty name stands for everyone else."""
+    states: dict[str, Consent] = {}
+    for part in text.split(","):
+        name, _, state = part.strip().rpartition("=")
+        states[name] = _one_of(state, CONSENTS, "a consent")
+    return states
+
+
+def _one_of(text: str, known: dict[str, T], what: str) -> T:
+    if text not in known:
+        raise InvalidInputError(f"expected {what} of {', '.join(known)}; found {text!r}")
+    return known[text]
+
+
+def _raw_format(text: str | None) -> RawFormat | None:
+    if text is None:
+        return None
+    encoding, *numbers = text.split(":")
+    if len(numbers) != 2 or not all(n.isdigit() and int(n) for n in numbers):
+        raise InvalidInputError(f"expected ENCODING:RATE_HZ:CHANNELS such as mulaw:8000:2, found {text!r}")
+    return RawFormat(_one_of(encoding, ENCODINGS, "an encoding"), int(numbers[0]), int(numbers[1]))
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error while it is a terminal; nothing otherwise."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"listening to {name}", total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
+def _target(out: Path, recording: Path, suffix: str, several: bool) -> Path:
+    if not several:
+        return out
+    out.mkdir(parents=True, exist_ok=True)
+    return out / f"{recording.name}.{suffix}"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Writes the whole file or nothing."""
+    try:
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.chmod(file.name, 0o666 & ~_umask())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write_csv(path: Path, timeline: CallTimeline) -> None:
+    table = StringIO(newline="")
+    write_csv(timeline, table)
+    _write(path, table.getvalue().encode())
+
+
+def _ogg(recording: Recording, config: CallConfig) -> bytes:
+    """The recording as Opus in Ogg for the page's player; parties without consent are silent."""
+    heard = {p.channel for p in config.participants if p.consent == "granted"}
+    buffer = BytesIO()
+    layout = "stereo" if recording.channels > 1 else "mono"
+    with av.open(buffer, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=48_000, layout=layout, options={"b": "24k"})
+        pending: list[np.ndarray] = []
+        for chunk in recording.chunks():
+            if chunk.channel < 2:
+                pending.append(chunk.pcm if chunk.channel in heard else np.zeros_like(chunk.pcm))
+            if chunk.channel == recording.channels - 1:
+                frame = av.AudioFrame.from_ndarray(np.stack(pending), "fltp", layout)
+                frame.sample_rate = recording.rate_hz
+                frame.pts = chunk.start_sample
+                pending = []
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """One plain sentence and exit code 1 instead of a traceback."""
+    try:
+        yield
+    except AffectlineError as error:
+        again = " Trying again may help." if error.retryable else ""
+        typer.echo(f"affectline: {error}{again}", err=True)
+        raise typer.Exit(1) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Settings of the server: defaults, then a YAML file, then AFFECTLINE_* environment variables."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from affectline.models.errors import InvalidInputError
+
+ENVIRONMENT_PREFIX = "AFFECTLINE_"
+
+
+class ServerConfig(BaseModel):
+    """Every setting; its description is the documentation that people read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: str = Field(
+        default="127.0.0.1:50051", description="Address and port to listen on; port 0 takes a free one."
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="PEM file with the server's certificate chain; turns TLS on."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file with the certificate's private key.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="PEM file with the authority that signs client certificates; turns mutual TLS on."
+    )
+    token: SecretStr | None = Field(
+        default=None, description="Callers must send it as `authorization: Bearer TOKEN`; health checks need none."
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=os.cpu_count() or 1, description="Threads that analyse media; the number of cores by default."
+    )
+    max_calls: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=16, description="Live calls at the same time; more are refused with the advice to try again."
+    )
+    max_message_bytes: Annotated[int, Field(ge=4_096, le=256 * 2**20)] = Field(
+        default=4 * 2**20, description="Largest message taken from a caller, in bytes."
+    )
+    idle_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="A stream on which nothing comes for this many seconds is ended."
+    )
+    max_call_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=4 * 3600.0, description="Longest live call in seconds, both by the clock and in media time."
+    )
+    max_jobs: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=100,
+        description="Recording jobs and their timelines remembered; the oldest finished ones give way to new ones.",
+    )
+    max_pending_jobs: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=16,
+        description="Recording jobs that upload, wait or run; more are refused with the advice to try again.",
+    )
+    max_upload_bytes: Annotated[int, Field(ge=1)] = Field(default=4 * 2**30, description="Largest recording, in bytes.")
+    policies: Path | None = Field(
+        default=None, description="YAML file with the policies; the ones that come along by default."
+    )
+    spool_dir: Path | None = Field(
+        default=None,
+        description="Folder for recordings while they wait for analysis; the system's temporary folder by default.",
+    )
+    shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
+        default=20.0, description="Seconds that running calls get to end when the server is asked to stop."
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, listen: str) -> str:
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+            raise ValueError("expected HOST:PORT with a port of 0 to 65535")
+        return listen
+
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "policies")
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("expected a file, found none there")
+        return path
+
+    @field_validator("spool_dir")
+    @classmethod
+    def _folder(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_dir():
+            raise ValueError("expected a folder, found none there")
+        return path
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("expected tls_cert and tls_key together, found one of them")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("expected tls_cert and tls_key with tls_client_ca, found neither")
+        return self
+
+    @model_validator(mode="after")
+    def _jobs_fit(self) -> Self:
+        if self.max_pending_jobs > self.max_jobs:
+            raise ValueError(
+                f"expected max_pending_jobs to be at most max_jobs, found {self.max_pending_jobs} and {self.max_jobs}"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.listen.rpartition(":")[0] in {"127.0.0.1", "localhost", "[::1]"}
+
+
+def load_config(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> ServerConfig:
+    """Settings from a YAML file with AFFECTLINE_<SETTING> variables over it.
+
+    Raises InvalidInputError naming every setting that is unknown or out of range.
+    """
+    settings: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInputError(f"cannot read the settings in {path}: {error}") from error
+        except yaml.YAMLError as error:
+            raise InvalidInputError(f"expected YAML in {path}, found: {error}") from error
+        if content is not None and not isinstance(content, dict):
+            raise InvalidInputError(f"expected `setting: value` lines in {path}, found {type(content).__name__}")
+        settings.update(content or {})
+    for name in ServerConfig.model_fields:
+        if (value := environment.get(ENVIRONMENT_PREFIX + name.upper())) is not None:
+            settings[name] = value
+    try:
+        return ServerConfig.model_validate(settings)
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise InvalidInputError("; ".join(problems)) from error

@@ -1,0 +1,40 @@
+"""What the terminal and the pages share of the visual language: colours, clock, words for probabilities."""
+
+from typing import Final
+
+from affectline.models.labels import Label
+
+EMOTION_COLOURS: Final[dict[Label, str]] = {
+    "angry": "#B2182B",
+    "frustrated": "#E66101",
+    "anxious": "#8E63B0",
+    "sad": "#3B5B92",
+    "disgusted": "#6B6B2A",
+    "confused": "#C49A00",
+    "surprised": "#D170A8",
+    "neutral": "#9AA5B1",
+    "satisfied": "#2A9D8F",
+    "grateful": "#1B7F5C",
+}
+"""Label -> fill; `unknown` has none, it is hatched."""
+
+LIKELIHOODS: Final = (
+    (0.9, "very likely"),
+    (0.65, "likely"),
+    (0.5, "probably"),
+    (0.3, "possibly"),
+    (0.0, "unlikely"),
+)
+"""(lowest probability, word), highest first."""
+
+
+def likelihood(probability: float) -> str:
+    """A probability in [0, 1] as a word with the number behind it, e.g. `likely, 0.72`."""
+    word = next((word for least, word in LIKELIHOODS if probability >= least), LIKELIHOODS[-1][1])
+    return f"{word}, {probability:.2f}"
+
+
+def clock(time_us: int) -> str:
+    """Media time as `m:ss`, cut to the second; minutes go beyond 59."""
+    minutes, seconds = divmod(time_us // 1_000_000, 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,184 @@
+"""The composition root: puts the services, health and reflection on one gRPC server and runs it."""
+
+import asyncio
+import hmac
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import grpc
+import typer
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from affectline.models.errors import AffectlineError, InvalidInputError
+from affectline.protos.v1 import analyze_pb2, recordings_pb2
+from affectline.protos.v1.analyze_pb2_grpc import add_AnalyzeServiceServicer_to_server
+from affectline.protos.v1.recordings_pb2_grpc import add_RecordingServiceServicer_to_server
+from affectline.server.config import ServerConfig, load_config
+from affectline.server.engine import Engine
+from affectline.server.services.analyze import AnalyzeService
+from affectline.server.services.recordings import RecordingService
+from affectline.server.services.sessions import SessionFactory, Sessions
+
+SERVICES = (
+    analyze_pb2.DESCRIPTOR.services_by_name["AnalyzeService"].full_name,
+    recordings_pb2.DESCRIPTOR.services_by_name["RecordingService"].full_name,
+)
+RPCS_BESIDE_CALLS = 256
+"""Uploads, watchers and short requests at the same time."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = logging.getLogger("affectline.server")
+
+
+class Server:
+    """`start`, `load`, and in the end `stop`; calls are refused with UNAVAILABLE until `load` is through."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self.sessions = Sessions(config.workers)
+        self.analyze = AnalyzeService(self.sessions, config)
+        self._recordings = RecordingService(self.sessions, config)
+        self._health = health.aio.HealthServicer()
+        self._grpc = grpc.aio.server(
+            interceptors=[_TokenCheck(config.token.get_secret_value())] if config.token else [],
+            maximum_concurrent_rpcs=config.max_calls + RPCS_BESIDE_CALLS,
+            options=[
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.so_reuseport", 0),  # a second server on the same port is an error, not a silent half
+                # Finds dead peers, and allows callers a ping every 10 s, also between calls.
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.max_pings_without_data", 0),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.max_ping_strikes", 2),
+            ],
+        )
+        add_AnalyzeServiceServicer_to_server(self.analyze, self._grpc)
+        add_RecordingServiceServicer_to_server(self._recordings, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+        self._worker: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listens, and gives the port; raises InvalidInputError when the address cannot be had."""
+        config = self._config
+        await self._report(ready=False)
+        credentials = _credentials(config)
+        expected = f"expected a free address to listen on, found {config.listen}"
+        try:
+            if credentials:
+                expected += f"; or expected PEM files of a certificate and its key, found {config.tls_cert}"
+                port = self._grpc.add_secure_port(config.listen, credentials)
+            else:
+                port = self._grpc.add_insecure_port(config.listen)
+        except RuntimeError as error:
+            raise InvalidInputError(expected) from error
+        await self._grpc.start()
+        self._worker = asyncio.create_task(self._recordings.run())
+        if not config.is_loopback and not (config.tls_cert and (config.token or config.tls_client_ca)):
+            log.warning("other machines can reach %s, and not both TLS and callers' identity are on", config.listen)
+        return port
+
+    async def load(self, load: Callable[[], SessionFactory]) -> None:
+        """Loads the models off the event loop and begins to serve; raises what `load` raises."""
+        await self.sessions.load(load)
+        await self._report(ready=True)
+
+    async def stop(self) -> None:
+        """Takes nothing new, gives running calls `shutdown_grace_s` to end, and frees everything."""
+        await self._health.enter_graceful_shutdown()
+        await self._grpc.stop(self._config.shutdown_grace_s)
+        if self._worker:
+            self._worker.cancel()
+        self._recordings.close()
+        self.sessions.close()
+
+    async def _report(self, *, ready: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in (health.OVERALL_HEALTH, *SERVICES):
+            await self._health.set(service, status)
+
+
+def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    ca = config.tls_client_ca
+    try:
+        pair = (config.tls_key.read_bytes(), config.tls_cert.read_bytes())
+        return grpc.ssl_server_credentials([pair], ca.read_bytes() if ca else None, require_client_auth=ca is not None)
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+class _TokenCheck(grpc.aio.ServerInterceptor):
+    """Refuses callers without the token; health checks pass."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = f"Bearer {token}".encode()
+
+        async def refuse(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED, "expected `authorization: Bearer TOKEN`, found none that is known"
+            )
+
+        # Ends any kind of RPC without reading a message.
+        self._refusal: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(refuse)
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[T, R] | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[T, R] | None":
+        if handler_call_details.method.startswith(f"/{health.SERVICE_NAME}/"):
+            return await continuation(handler_call_details)
+        found = dict(handler_call_details.invocation_metadata).get("authorization", "")
+        if hmac.compare_digest(found.encode() if isinstance(found, str) else found, self._expected):
+            return await continuation(handler_call_details)
+        return self._refusal
+
+
+async def serve(config: ServerConfig, load: Callable[[], SessionFactory]) -> None:
+    """Serves until SIGINT or SIGTERM; raises InvalidInputError or what `load` raises."""
+    stopped = asyncio.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, stopped.set)
+    server = Server(config)
+    try:
+        port = await server.start()
+        log.info("listening on %s:%d, loading models", config.listen.rpartition(":")[0], port)
+        loading = asyncio.create_task(server.load(load))
+        waiting = asyncio.create_task(stopped.wait())
+        await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+            log.info("ready")
+        await waiting
+        log.info("stopping")
+    finally:
+        await server.stop()
+
+
+def run(config: ServerConfig) -> None:
+    """Serves with the models in the store until asked to stop; raises AffectlineError."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(serve(config, lambda: Engine(policies=config.policies).open))
+
+
+def main(config: Annotated[Path | None, typer.Option(help="YAML file with the settings.")] = None) -> None:
+    """Serve the gRPC API; AFFECTLINE_* environment variables win over the settings in the file."""
+    try:
+        run(load_config(config))
+    except AffectlineError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

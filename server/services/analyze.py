@@ -1,0 +1,110 @@
+"""The live path: one call per stream."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from time import monotonic
+from uuid import uuid4
+
+from affectline.models.errors import CapacityError, InvalidInputError
+from affectline.pipelines.session import Input
+from affectline.pipelines.timeline import Notice, Output
+from affectline.protos.v1 import analyze_pb2, timeline_pb2
+from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceServicer
+from affectline.server import wire
+from affectline.server.config import ServerConfig
+from affectline.server.services.sessions import Context, Session, Sessions, receive, receive_config, statuses
+
+CURSOR_EVERY_US = 1_000_000
+
+log = logging.getLogger("affectline.server")
+
+
+class AnalyzeService(AnalyzeServiceServicer):
+    """Reads a message, lets the session work on it, sends the replies, reads the next one.
+
+    So a call holds at most one message, and the rest waits in gRPC's flow-control window at the caller.
+    """
+
+    def __init__(self, sessions: Sessions, config: ServerConfig) -> None:
+        self._sessions = sessions
+        self._config = config
+        self.running = 0
+        """Calls that run now."""
+
+    async def Analyze(self, _: object, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+        # Not a generator: the task itself reads and writes, so a cancelled call is cleaned up at once.
+        call = f"call {uuid4().hex[:12]}"
+        async with statuses(context, call):
+            message = await receive_config(context, self._config.idle_timeout_s)
+            async with self._slot(call):
+                await self._analyze(message, context)
+
+    @asynccontextmanager
+    async def _slot(self, call: str) -> AsyncIterator[None]:
+        if self.running >= self._config.max_calls:
+            raise CapacityError(f"expected at most {self._config.max_calls} calls, found one more")
+        self.running += 1
+        started_s = monotonic()
+        log.info("%s began, %d running", call, self.running)
+        try:
+            yield
+        finally:
+            self.running -= 1
+            log.info("%s ended after %.1f s, %d running", call, monotonic() - started_s, self.running)
+
+    async def _analyze(self, message: analyze_pb2.CallConfig, context: Context) -> None:
+        config, audio = wire.read_call_config(message)
+        session = await self._sessions.run(self._sessions.factory, config)
+        reader = wire.CallReader(config, audio, round(self._config.max_call_s * 1_000_000))
+        deadline_s = monotonic() + self._config.max_call_s
+        cursor_us = 0
+
+        while (request := await receive(context, self._config.idle_timeout_s)) is not None:
+            if request.HasField("end"):
+                break
+            try:
+                if monotonic() > deadline_s:
+                    raise CapacityError(f"expected a call of at most {self._config.max_call_s:g} s, found a longer one")
+                inputs = reader.read(request)
+            except CapacityError as error:
+                notice = Notice("call_too_long", f"{error}; the timeline ends here", reader.received_us)
+                await self._send(context, [notice])
+                break
+            except wire.MessageError:
+                raise
+            except InvalidInputError as error:
+                await self._send(context, [Notice("unusable_input", str(error), reader.received_us)])
+                continue
+            await self._send(context, await self._sessions.run(_push, session, inputs))
+            if session.received_us - cursor_us >= CURSOR_EVERY_US:
+                cursor_us = session.received_us
+                await self._send(context, [wire.Cursor(cursor_us, session.final_us)])
+
+        await self._send(context, await self._sessions.run(session.finish))
+        await self._send(context, [wire.Cursor(session.received_us, session.final_us)])
+        for part in await self._sessions.run(_timeline, session):
+            await self._write(context, analyze_pb2.AnalyzeResponse(timeline=part))
+
+    async def _send(self, context: Context, items: Iterable[wire.Reply]) -> None:
+        for item in items:
+            await self._write(context, wire.reply(item))
+
+    async def _write(self, context: Context, response: analyze_pb2.AnalyzeResponse) -> None:
+        async with asyncio.timeout(self._config.idle_timeout_s):
+            await context.write(response)
+
+
+def _push(session: Session, items: list[Input]) -> list[Output]:
+    outputs: list[Output] = []
+    for item in items:
+        try:
+            outputs += session.push(item)
+        except InvalidInputError as error:
+            outputs.append(Notice("unusable_input", str(error), session.received_us))
+    return outputs
+
+
+def _timeline(session: Session) -> list[timeline_pb2.Timeline]:
+    return list(wire.timeline_parts(session.timeline()))

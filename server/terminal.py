@@ -1,0 +1,250 @@
+"""A call's timeline for a terminal: text, block characters and colours; plain text where it is piped."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from affectline.models.labels import Label
+from affectline.pipelines.timeline import CallTimeline, Moment, Participant
+from affectline.server.look import EMOTION_COLOURS, clock, likelihood
+
+MIN_COLUMNS: Final = 40
+MAX_COLUMNS: Final = 120
+GUTTER_COLUMNS: Final = 12
+INDENT_COLUMNS: Final = 6
+HALVES_PER_SIDE: Final = 4
+"""Steps of valence above zero, and below it: two half-blocks per row, two rows."""
+RISING: Final = "▁▂▃▄▅▆▇█"
+PIN: Final = {"alert": "▲", "assist": "●", "routing": "◆"}
+STRESS_STYLE: Final = "#D9480F"
+UNKNOWN_CELL: Final = "·"
+"""Stands where nothing is known."""
+
+
+def render_terminal(timeline: CallTimeline, console: Console) -> None:
+    """Prints title, affect line, summary, top moments, suggestions and notices within the console's width.
+
+    A console narrower than MIN_COLUMNS wraps.
+    """
+    width = max(MIN_COLUMNS, min(console.width, MAX_COLUMNS))
+    parts = [_title(timeline), Text()]
+    if timeline.participants:
+        parts += [*_affect_line(timeline, width - GUTTER_COLUMNS), Text()]
+    parts += [_plain(line) for line in timeline.summary.lines]
+    for part in parts:
+        console.print(part, width=width, highlight=False)
+    _print_section(
+        console,
+        "Top moments",
+        [
+            (
+                highlight.at_us,
+                Text.assemble(
+                    (highlight.label, _background(highlight.label)), f" ({likelihood(highlight.probability)})"
+                ),
+                [f"“{highlight.quote}”", highlight.reason] if highlight.quote else [highlight.reason],
+            )
+            for highlight in timeline.summary.highlights
+        ],
+        width,
+    )
+    _print_section(
+        console,
+        "Suggestions",
+        [
+            (
+                suggestion.created_us,
+                Text.assemble(f"{PIN[suggestion.kind]} ", (_clean(suggestion.text), "bold")),
+                [suggestion.reason],
+            )
+            for suggestion in timeline.suggestions
+        ],
+        width,
+    )
+    if timeline.notices:
+        console.print()
+    for notice in timeline.notices:
+        console.print(Text(f"Note: {_clean(notice.message)}", "yellow"), width=width, highlight=False)
+
+
+def _title(timeline: CallTimeline) -> Text:
+    parties = ", ".join(_with_consent(party) for party in timeline.participants)
+    return Text.assemble((_clean(timeline.name), "bold"), f" · {clock(timeline.duration_us)} min · {parties}")
+
+
+def _with_consent(party: Participant) -> str:
+    return party.role if party.consent == "granted" else f"{party.role} (consent {party.consent})"
+
+
+def _affect_line(timeline: CallTimeline, columns: int) -> list[Text]:
+    """The rows of the picture, each a gutter and one character per column of time."""
+    hero = next((p for p in timeline.participants if p.role == "customer"), timeline.participants[0])
+    step_us = max(1.0, timeline.duration_us / columns)
+    cells: list[list[Moment]] = [[] for _ in range(columns)]
+    for moment in timeline.moments:
+        if moment.participant == hero.id:
+            middle_us = (moment.span.start_us + moment.span.end_us) / 2
+            cells[min(columns - 1, int(middle_us / step_us))].append(moment)
+    labels = [_label(cell) for cell in cells]
+    valences = [_mean([m.affect.valence for m in cell]) for cell in cells]
+    stresses = [_mean([m.stress for m in cell]) for cell in cells]
+    upper = _half_blocks(valences, labels, above=True)
+    lower = _half_blocks(valences, labels, above=False)
+    ribbon, names = _ribbon(labels)
+    rows = [
+        _row("pleasant", upper[0]),
+        _row("", upper[1]),
+        _row(f"{hero.role} ", ribbon, "bold"),
+        _row("", lower[0]),
+        _row("unpleasant", lower[1]),
+    ]
+    if names:
+        rows.append(_row("", names))
+    if any(stress is not None for stress in stresses):
+        rows.append(_row("stress", Text("".join(map(_rising, stresses)), STRESS_STYLE)))
+    rows.append(_row("speaks", _speakers(timeline, hero, columns, step_us)))
+    if timeline.suggestions:
+        marks = " " * columns
+        for suggestion in timeline.suggestions:
+            column = marks.find(" ", min(columns - 1, int(suggestion.created_us / step_us)))
+            if column >= 0:
+                marks = marks[:column] + PIN[suggestion.kind] + marks[column + 1 :]
+        rows.append(_row("suggestions", Text(marks, "bold")))
+    rows.append(_row("", _axis(timeline.duration_us, columns)))
+    rows += _legend(timeline, hero, columns + GUTTER_COLUMNS)
+    if len(timeline.participants) > 1:
+        rows.append(Text(f"speaks: ▀ {hero.role}  ▄ the other  █ both", "dim"))
+    return rows
+
+
+def _row(caption: str, content: Text, style: str = "dim") -> Text:
+    return Text.assemble((caption[: GUTTER_COLUMNS - 1].ljust(GUTTER_COLUMNS), style), content)
+
+
+def _label(cell: Sequence[Moment]) -> Label | None:
+    """The label with most probability in the cell; None without evidence."""
+    votes: dict[Label, float] = {}
+    for moment in cell:
+        if moment.affect.labels:
+            votes[moment.affect.label] = votes.get(moment.affect.label, 0.0) + moment.affect.probability
+    return max(votes, key=lambda label: votes[label], default=None)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _half_blocks(valences: Sequence[float | None], labels: Sequence[Label | None], *, above: bool) -> list[Text]:
+    """Two rows of bars, top row first: growing up from zero, or hanging down from it."""
+    rows = [Text(), Text()]
+    for valence, label in zip(valences, labels, strict=True):
+        size = round((valence or 0.0) * HALVES_PER_SIDE) * (1 if above else -1)
+        near, far = (" ▄█"[min(2, max(0, n))] for n in (size, size - 2))
+        for row, block in zip(rows, (far, near) if above else (near, far), strict=True):
+            row.append(block if above else block.replace("▄", "▀"), _foreground(label))
+    return rows
+
+
+def _ribbon(labels: Sequence[Label | None]) -> tuple[Text, Text]:
+    """One band of names on their colours, cut to fit, dots where nothing is known; and a row for cut names.
+
+    A capital marks where an emotion begins, so that the band can be read without colours.
+    """
+    ribbon, names = Text(), ""
+    for label, group in groupby(labels):
+        start, size = len(ribbon), len(list(group))
+        if label is None:
+            ribbon.append(UNKNOWN_CELL * size, "dim")
+            continue
+        ribbon.append(label[:size].capitalize().ljust(size, "─"), _background(label))
+        if len(label) > size > 1 and len(names) < start and start + len(label) <= len(labels):
+            names = names.ljust(start) + label
+    return ribbon, Text(names, "dim")
+
+
+def _rising(value: float | None) -> str:
+    return UNKNOWN_CELL if value is None else RISING[min(len(RISING) - 1, int(value * len(RISING)))]
+
+
+def _speakers(timeline: CallTimeline, hero: Participant, columns: int, step_us: float) -> Text:
+    spoken = [[0.0, 0.0] for _ in range(columns)]
+    for turn in timeline.speech:
+        first, last = int(turn.span.start_us / step_us), int(turn.span.end_us / step_us)
+        for column in range(first, min(last + 1, columns)):
+            start_us, end_us = column * step_us, (column + 1) * step_us
+            overlap_us = min(end_us, turn.span.end_us) - max(start_us, turn.span.start_us)
+            spoken[column][turn.participant != hero.id] += max(0.0, overlap_us)
+    blocks = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
+    return Text("".join(blocks[mine > step_us / 3, theirs > step_us / 3] for mine, theirs in spoken))
+
+
+def _axis(duration_us: int, columns: int) -> Text:
+    axis = ""
+    for quarter in range(4):
+        axis = axis.ljust(columns * quarter // 4) + clock(duration_us * quarter // 4)
+    end = clock(duration_us)
+    return Text(axis.ljust(columns)[: columns - len(end)] + end, "dim")
+
+
+def _legend(timeline: CallTimeline, hero: Participant, width: int) -> list[Text]:
+    """How much of the time in which something is known each emotion takes, most first."""
+    times_us: dict[Label, int] = {}
+    for moment in timeline.moments:
+        if moment.participant == hero.id and moment.affect.labels:
+            label = moment.affect.label
+            times_us[label] = times_us.get(label, 0) + moment.span.duration_us
+    lines: list[Text] = []
+    for label, time_us in sorted(times_us.items(), key=lambda item: -item[1]):
+        entry = Text.assemble(("■", _foreground(label)), f" {label} {100 * time_us / sum(times_us.values()):.0f} %  ")
+        if not lines or len(lines[-1]) + len(entry) > width:
+            lines.append(Text())
+        lines[-1].append_text(entry)
+    return lines
+
+
+def _print_section(console: Console, title: str, items: Sequence[tuple[int, Text, Sequence[str]]], width: int) -> None:
+    """Each item: its time in µs, what it is, and lines about it."""
+    if not items:
+        return
+    console.print()
+    console.print(Text(title, "bold"))
+    for time_us, head, lines in items:
+        prefix = clock(time_us).rjust(INDENT_COLUMNS - 1) + " "
+        for text in (head, *map(_plain, lines)):
+            for row in text.wrap(console, width - INDENT_COLUMNS):
+                row.rstrip()
+                console.print(Text.assemble(prefix, row), width=width, highlight=False)
+                prefix = " " * INDENT_COLUMNS
+
+
+def _foreground(label: Label | None) -> Style:
+    return Style(color=EMOTION_COLOURS.get(label)) if label else Style()
+
+
+def _background(label: Label) -> Style:
+    """The label's colour with black or white on it, whichever reads better."""
+    fill = EMOTION_COLOURS.get(label)
+    if fill is None:
+        return Style(dim=True)
+    return Style(color="#000000" if _luminance(fill) > 0.179 else "#FFFFFF", bgcolor=fill)
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of `#RRGGBB` in [0, 1] (WCAG 2)."""
+    parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _plain(text: str) -> Text:
+    return Text(_clean(text))
+
+
+def _clean(text: str) -> str:
+    """Without control characters: what was said in a call must not steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -1,0 +1,314 @@
+"use strict";
+// The page: transcript, why-panel, suggestions, selection, keys and sound around the affect line.
+
+const MODALITIES = { voice: "Voice", text: "Words", face: "Face", stress: "Stress", dynamics: "Conversation" };
+function report(source) {
+  const call = indexCall(source);
+  const { duration, parties, partyIds, momentsOf, utterances, spans, nameOf, momentAt, momentsIn, utteranceAt,
+    suggestions } = call;
+  const highlights = call.summary.highlights;
+  const audio = $("audio").hasAttribute("src") ? $("audio") : null;
+  const state = { at: 0, hero: partyIds[0], who: partyIds[0], from: 0, to: duration, suggestion: null };
+
+  const line = affectLine(call, state, { go, choose });
+
+  // ---- the transcript -------------------------------------------------------------------------------------
+
+  function mood(utterance) {
+    const votes = {}, count = {};
+    for (const { affect } of momentsIn(utterance.participant, utterance.span).filter(isKnown)) {
+      votes[affect.label] = (votes[affect.label] ?? 0) + affect.probability;
+      count[affect.label] = (count[affect.label] ?? 0) + 1;
+    }
+    const [label, total] = ranked(votes)[0] ?? [];
+    return label ? chip(label, total / count[label]) : null;
+  }
+  const said = new Map(utterances.map((u) => {
+    const bare = (text) => text.replace(/\s/g, "");
+    const spelled = bare(u.words.map((w) => w.text).join("")) === bare(u.text);
+    const text = el("p", { lang: u.language },
+      ...(spelled ? u.words.flatMap((w, i) => [i ? " " : "", el("span", { textContent: w.text.trim() })]) : [u.text]));
+    const badge = mood(u);
+    const node = el("div", { className: `said ${u.participant === partyIds[0] ? "" : "right"}` },
+      el("div", {}, el("span", { className: "time muted", textContent: clock(u.span.start_us) }),
+        parties.length > 2 ? el("b", { textContent: nameOf(u.participant) }) : null, badge,
+        u.confidence < 0.5 ? el("span", { className: "muted", textContent: "hard to hear" }) : null),
+      text, u.translation ? el("i", { lang: "en", textContent: u.translation }) : null);
+    if (badge) node.style.borderLeftColor = look.colours[badge.textContent] ?? "";
+    return [u.id, { u, node, words: spelled ? [...text.children] : [] }];
+  }));
+  const entries = [...said.values()];
+  const entryOf = new Map(entries.map((entry) => [entry.node, entry]));
+  const heardAt = (target) => {
+    const entry = entryOf.get(target.closest(".said"));
+    return entry && { entry, word: entry.u.words[entry.words.indexOf(target)] };
+  };
+  $("transcript").append(...entries.map((entry) => entry.node));
+  $("columns").append(...parties.slice(0, 2).map((p) => el("span", { textContent: nameOf(p.id) })));
+  if (!utterances.length) {
+    $("transcript").append(el("p", { className: "muted", textContent: "No words in this call. If someone did speak, check " +
+      "which channel carries whom, and that consent was recorded as granted." }));
+  }
+  $("transcript").addEventListener("click", ({ target }) => {
+    const hit = heardAt(target);
+    if (hit) go((hit.word ?? hit.entry.u).span.start_us, hit.entry.u.participant);
+  });
+  $("transcript").addEventListener("mouseover", ({ target }) => line.point(heardAt(target)?.word?.span));
+  $("transcript").addEventListener("mouseleave", () => line.point(null));
+
+  /** What the party in question says at this time, or later in the same moment, or earlier. */
+  function utteranceNear(us) {
+    const span = momentAt(state.who, us)?.span;
+    return utteranceAt(state.who, us) ?? (span && (utteranceAt(state.who, span.end_us - 1) ?? utteranceAt(state.who, span.start_us)));
+  }
+
+  let current = null, currentWord = null;
+  function followTranscript() {
+    const utterance = utteranceNear(state.at) ?? utterances[lastBefore(utterances, state.at)];
+    const entry = utterance && said.get(utterance.id);
+    if (entry !== current) {
+      current?.node.classList.remove("now");
+      entry?.node.classList.add("now");
+      current = entry;
+      if (entry) $("transcript").scrollTop = entry.node.offsetTop - $("transcript").clientHeight / 3;
+    }
+    currentWord?.classList.remove("now");
+    currentWord = audio && !audio.paused ? entry?.words[lastBefore(entry.u.words, state.at)] : null;
+    currentWord?.classList.add("now");
+  }
+
+  // ---- the why-panel --------------------------------------------------------------------------------------
+
+  function sentence(moment) {
+    if (!isKnown(moment)) return `Nothing is known here: ${gapReason(moment)}.`;
+    if (moment.affect.label === "unknown") return "Not clear enough to name an emotion.";
+    const evidenceOf = (isWords) => unique(moment.contributors.filter((c) => (c.modality === "text") === isWords)
+      .flatMap((c) => c.estimate.scores.evidence)).slice(0, 3);
+    const voice = evidenceOf(false), words = evidenceOf(true).map((cue) => `“${cue}”`);
+    const reasons = [list(voice), words.length ? `says ${list(words)}` : ""].filter(Boolean).join(", and ");
+    return `Sounds ${moment.affect.label}${reasons ? `: ${reasons}` : ""}.`;
+  }
+  const list = (items) => (items.length > 1 ? `${items.slice(0, -1).join(", ")} and ${items.at(-1)}` : items[0] ?? "");
+
+  let explained = null;
+  function explain() {
+    const moment = momentAt(state.who, state.at);
+    if (moment && moment === explained) return;
+    explained = moment;
+    if (!moment) {
+      $("why").replaceChildren(el("p", { className: "muted", textContent: call.moments.length
+        ? "Nothing was recorded of this party here." : "There is nothing to explain: no moment of this call was analysed." }));
+      return;
+    }
+    const utterance = utteranceNear(state.at);
+    const text = sentence(moment);
+    $("plot").setAttribute("aria-valuetext", `${clock(moment.span.start_us)} ${nameOf(state.who)}: ${text}`);
+    const top = ranked(moment.affect.labels).slice(0, 3);
+    const colourOf = (modality) => `var(--modality-${Object.keys(MODALITIES).indexOf(modality) + 1})`;
+    const stack = el("div", { className: "stack", role: "img", "aria-label": "Weights of the contributors" },
+      ...moment.contributors.map((c) => {
+        const part = el("span", { textContent: `${MODALITIES[c.modality]} ${percent(c.weight)}` });
+        Object.assign(part.style, { flex: `${c.weight} 1 0`, background: colourOf(c.modality) });
+        return part;
+      }));
+    const models = unique(moment.contributors.map((c) => c.estimate.model));
+    const { valence, arousal, dominance } = moment.affect;
+    $("why").replaceChildren(...[
+      el("p", { className: "muted time small", textContent: `${nameOf(state.who)} at ${clock(moment.span.start_us)}` }),
+      el("p", { className: "lead", textContent: text }),
+      utterance ? el("p", { className: "muted", textContent: `“${utterance.text}”` }) : null,
+      ...(top.length ? [el("h3", { textContent: "How likely" }), ...top.map(([label, p]) => {
+        const fill = el("span", { className: "swatch" });
+        Object.assign(fill.style, { width: `${p * 100}%`, background: look.colours[label] });
+        return el("div", { className: "meter" }, el("span", { textContent: label }), el("span", {}, fill),
+          el("span", { className: "number", textContent: likelihood(p) }));
+      })] : []),
+      ...(moment.contributors.length ? [el("h3", { textContent: "What it rests on" }), stack,
+        table(["", "Says", "Input quality", "Evidence"], moment.contributors.map((c) => [
+          MODALITIES[c.modality], opinion(c.estimate.scores), c.estimate.quality.toFixed(2),
+          c.estimate.scores.evidence.join(", ") || "–"]))] : []),
+      moment.absent.length ? el("h3", { textContent: "Not used, and why" }) : null,
+      ...moment.absent.map((a) => el("p", { textContent: `${MODALITIES[a.modality]}: ${a.reason}` })),
+      el("h3", { textContent: "Figures" }),
+      el("p", { className: "number small", textContent: [
+        figures([["valence", valence], ["arousal", arousal], ["dominance", dominance]]),
+        `stress ${moment.stress === null ? "not known" : moment.stress.toFixed(2)}`,
+        `level ${moment.level_dbfs === null ? "not known" : `${moment.level_dbfs.toFixed(0).replace("-", "−")} dBFS`}`,
+      ].join(" · ") }),
+      models.length ? el("p", { className: "muted small", textContent: `Models: ${models.join(", ")}` }) : null,
+    ].filter(Boolean));
+  }
+  function opinion({ labels, valence }) {
+    if (labels) {
+      const [label, p] = ranked(labels)[0];
+      return `${label}, ${p.toFixed(2)}`;
+    }
+    return valence === null ? "–" : `valence ${signed(valence)}`;
+  }
+  function table(head, rows) {
+    return el("table", {}, el("thead", {}, el("tr", {}, ...head.map((textContent) => el("th", { textContent })))),
+      el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((textContent) => el("td", { textContent }))))));
+  }
+
+  /** How much of the time in which something is known each emotion takes. */
+  function legend() {
+    const seconds = {};
+    for (const { affect, span } of momentsOf.get(state.hero).filter(isKnown))
+      seconds[affect.label] = (seconds[affect.label] ?? 0) + span.end_us - span.start_us;
+    const total = sum(Object.values(seconds));
+    $("legend").replaceChildren(...ranked(seconds).map(([label, us]) => {
+      const dot = el("span", { className: `swatch dot ${label}` });
+      dot.style.background = look.colours[label] ?? "";
+      return el("li", {}, dot, `${label} ${percent(us / total)}`);
+    }));
+  }
+
+  // ---- selection ------------------------------------------------------------------------------------------
+
+  function go(us, who = state.who) {
+    if (audio) audio.currentTime = us / 1e6;
+    at(us, who);
+    history.replaceState(null, "", `#t=${Math.floor(us / 1e6)}`);
+  }
+  function at(us, who = state.who) {
+    state.at = clamp(us, 0, duration - 1);
+    state.who = who;
+    line.reveal(state.at);
+    explain();
+    followTranscript();
+    $("now").textContent = `${clock(state.at)} / ${clock(call.duration_us)}`;
+    $("plot").setAttribute("aria-valuenow", Math.floor(state.at / 1e6));
+    for (const [i, row] of rows.entries()) {
+      const span = spans.get(highlights[i].moment_id);
+      const here = span && state.who === highlights[i].participant && state.at >= span.start_us && state.at < span.end_us;
+      row.setAttribute("aria-current", String(Boolean(here)));
+    }
+  }
+
+  /** Marks a suggestion's evidence in the line and the transcript; the same one again lets go. */
+  function choose(suggestion) {
+    state.suggestion = suggestion === state.suggestion ? null : suggestion;
+    const because = new Set(state.suggestion?.because);
+    for (const [id, { node }] of said) node.classList.toggle("evidence", because.has(id));
+    cards.forEach((card, i) => card.setAttribute("aria-pressed", String(suggestions[i] === state.suggestion)));
+    const evidence = [...because].map((id) => spans.get(id)).filter(Boolean);
+    if (evidence.length) {
+      const from = Math.min(...evidence.map((s) => s.start_us)), to = Math.max(...evidence.map((s) => s.end_us));
+      if (from < state.from || to > state.to) line.show(from - (to - from), to + (to - from));
+      go(from, suggestion.participant);
+    }
+    line.draw();
+  }
+
+  // ---- the page around them -------------------------------------------------------------------------------
+
+  const consent = (p) => ({ granted: "", pending: ", consent pending: not analysed", denied: ", no consent: not analysed" })[p.consent];
+  const languages = unique(utterances.map((u) => u.language));
+  $("facts").textContent = [clock(call.duration_us) + " min", ...parties.map((p) => nameOf(p.id) + consent(p)),
+    languages.length ? `language ${languages.join(", ")}` : "", `${call.rate_hz / 1000} kHz audio`].filter(Boolean).join(" · ");
+  $("notices").append(...call.notices.map((n) => el("li", { textContent: n.message })));
+  $("summary").append(...call.summary.lines.map((textContent) => el("li", { textContent })));
+  if (!call.summary.lines.length) $("summary").append(el("li", { className: "muted", textContent: "There is nothing to sum up." }));
+  const rows = highlights.map((h, i) => el("button", { className: "row", title: `${h.reason} (${likelihood(h.probability)})`,
+    onclick: () => go(h.at_us, h.participant) }, el("b", { textContent: i + 1 }),
+    el("span", { className: "time", textContent: clock(h.at_us) }), chip(h.label, h.probability),
+    el("span", { className: "quote", textContent: h.quote ? `“${h.quote}”` : h.reason })));
+  $("highlights").append(...rows.map((row) => el("li", {}, row)));
+  if (!rows.length) $("highlights").append(el("li", { className: "muted", textContent: "No moment stands out." }));
+  const cards = suggestions.map((s) => el("button", { className: "suggestion", onclick: () => choose(s), "aria-pressed": "false" },
+    el("span", { className: "muted small time", textContent: `${clock(s.created_us)} · ${s.kind} · ${s.priority} priority · ${likelihood(s.confidence)}` }),
+    el("b", { textContent: s.text }), el("span", { textContent: s.reason }),
+    el("span", { className: "muted small", textContent: ` Policy ${s.policy}.` })));
+  $("suggestions").append(...cards.map((card) => el("li", {}, card)));
+  if (!cards.length) $("suggestions").append(el("li", { className: "muted", textContent: "No rule found a reason to suggest anything." }));
+  $("dynamics").append(call.dynamics.length
+    ? table(["", ...call.dynamics.map((d) => nameOf(d.participant))], [
+      ["Talk", ...call.dynamics.map((d) => `${clock(d.talk_us)} (${percent(d.talk_share)})`)],
+      ["Talks over the other", ...call.dynamics.map((d) => `${(d.overtalk_us / 1e6).toFixed(1)} s`)],
+      ["Interrupts", ...call.dynamics.map((d) => `${d.interruptions} ×`)],
+      ["Pace", ...call.dynamics.map((d) => (d.words_per_minute === null ? "not known" : `${Math.round(d.words_per_minute)} words/min`))],
+      ["Longest silence", `${(call.dynamics[0].longest_silence_us / 1e6).toFixed(1)} s`]])
+    : el("p", { className: "muted", textContent: "Nobody's speech was measured in this call." }));
+  $("models").textContent = `Emotions are estimates of how someone sounds, not facts about a person. ${call.schema} · ` +
+    Object.entries(call.models).map(([task, model]) => `${task.replaceAll("_", " ")}: ${model}`).join(" · ");
+  $("hint").textContent = "Opacity and thickness show confidence; hatching, that nothing is known. " +
+    "Click to jump, drag or wheel to zoom. " + (audio ? "" : "The sound is not part of this report.");
+
+  const switches = parties.filter((p) => momentsOf.get(p.id).some(isKnown) || p.id === state.hero).map((p) =>
+    el("button", { textContent: nameOf(p.id), "aria-pressed": String(p.id === state.hero), onclick: ({ target }) => {
+      state.hero = p.id;
+      for (const button of switches) button.setAttribute("aria-pressed", String(button === target));
+      at(state.at, p.id);
+      line.draw();
+      legend();
+    } }));
+  if (switches.length > 1) $("parties").append(...switches);
+
+  function play() {
+    if (!audio) return;
+    if (audio.paused) audio.play();
+    else audio.pause();
+  }
+  if (audio) {
+    $("play").hidden = false;
+    $("play").onclick = play;
+    const follow = () => {
+      at(audio.currentTime * 1e6);
+      if (!audio.paused) requestAnimationFrame(follow);
+    };
+    audio.onplay = () => { $("play").textContent = "Pause"; follow(); };
+    audio.onpause = () => { $("play").textContent = "Play"; };
+  }
+
+  $("save").onclick = () => {
+    const url = URL.createObjectURL(new Blob([JSON.stringify(source)], { type: "application/json" }));
+    el("a", { href: url, download: `${call.name}.json` }).click();
+    URL.revokeObjectURL(url);
+  };
+  $("print").onclick = () => print();
+  $("keys").onclick = () => $("help").showModal();
+
+  const step = (items, timeOf, direction, whoOf) => {
+    const ordered = direction > 0 ? items : [...items].reverse();
+    const next = ordered.find((item) => (timeOf(item) - Math.floor(state.at)) * direction > 0);
+    if (next) go(timeOf(next), whoOf(next));
+  };
+  const stepUtterance = (direction) => step(utterances, (u) => u.span.start_us, direction, (u) => u.participant);
+  const stepHighlight = (direction) => step(highlights, (h) => h.at_us, direction, (h) => h.participant);
+  const actions = {
+    ArrowLeft: (e) => go(Math.max(0, state.at - (e.shiftKey ? 10e6 : 1e6))),
+    ArrowRight: (e) => go(Math.min(duration - 1, state.at + (e.shiftKey ? 10e6 : 1e6))),
+    j: () => stepUtterance(1), k: () => stepUtterance(-1), n: () => stepHighlight(1), p: () => stepHighlight(-1),
+    "+": () => line.zoom(0.5), "=": () => line.zoom(0.5), "-": () => line.zoom(2), 0: () => line.fit(),
+    " ": play, Escape: () => state.suggestion && choose(state.suggestion), "?": () => $("help").showModal(),
+  };
+  document.addEventListener("keydown", (event) => {
+    const typing = $("help").open || event.ctrlKey || event.metaKey || event.altKey;
+    const pressing = event.key === " " && (event.target.tagName === "BUTTON" || !audio);
+    if (typing || pressing || !actions[event.key]) return;
+    event.preventDefault();
+    actions[event.key](event);
+  });
+
+  legend();
+  $("plot").setAttribute("aria-valuemax", Math.floor(duration / 1e6));
+  const linked = () => Number(/^#t=(\d+)$/.exec(location.hash)?.[1] ?? NaN) * 1e6;
+  addEventListener("hashchange", () => Number.isNaN(linked()) || at(linked()));
+  const first = highlights[0] ?? momentsOf.get(state.hero).find(isKnown);
+  if (!Number.isNaN(linked())) at(linked());
+  else at(first?.at_us ?? first?.span.start_us ?? 0, first?.participant);
+  $("transcript").classList.add("smooth"); // only after the first jump
+}
+
+/** The timeline travels as base64 of gzipped JSON. */
+async function unpack(text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
+unpack($("call").textContent).then(report).then(
+  () => { document.documentElement.dataset.ready = "true"; },
+  (error) => {
+    $("notices").append(el("li", { textContent: `This report could not be shown (${error}). Open it in a browser from 2023 or later.` }));
+    throw error;
+  });

@@ -1,0 +1,788 @@
+"""Between protobuf messages and the types of the pipeline; the only place that knows both.
+
+Towards the service, messages are checked: a MessageError breaks the protocol and ends the call, any
+other InvalidInputError concerns one piece of media. Towards the wire, types are taken as they are.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+from google.protobuf.message import Message
+
+from affectline.models.errors import CapacityError, InvalidInputError
+from affectline.models.signals import (
+    F32,
+    AffectEstimate,
+    AffectScores,
+    AudioChunk,
+    Gap,
+    Span,
+    TextEvent,
+    VideoFrame,
+    VocalFeatures,
+    Word,
+)
+from affectline.pipelines import g711
+from affectline.pipelines.audio import MAX_JUMP_S
+from affectline.pipelines.session import MAX_CHANNELS, RATES_HZ, CallConfig, ConsentChange, Input
+from affectline.pipelines.timeline import (
+    Absence,
+    Affect,
+    CallTimeline,
+    Contributor,
+    Dynamics,
+    Highlight,
+    Moment,
+    Notice,
+    Output,
+    Participant,
+    SpeechTurn,
+    Suggestion,
+    Summary,
+    Utterance,
+    VocalSummary,
+)
+from affectline.protos.v1 import analyze_pb2, recordings_pb2, timeline_pb2
+
+MAX_TEXT_CHARACTERS: Final = 16_384
+TIMELINE_PART_BYTES: Final = 2**20
+"""About how large a part of a timeline may become; callers take 4 MiB by default."""
+
+
+class MessageError(InvalidInputError):
+    """A message that breaks the protocol; the call cannot go on."""
+
+    def __init__(self, *problems: tuple[str, str]) -> None:
+        """`problems`: (path of the field, what was expected and what was found)."""
+        super().__init__("; ".join(f"{field}: {problem}" for field, problem in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a session has come, in media time."""
+
+    received_us: int
+    final_us: int
+
+
+Reply = Output | Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingConfig:
+    """What is known of a recording before it is read."""
+
+    name: str
+    participants: tuple[Participant, ...]
+    language: str | None
+    translate: bool
+    request_id: str
+    """Empty when the caller gave none."""
+
+
+def _values(enum: Any, prefix: str) -> dict[str, Any]:
+    """Our name of each value of an enum, `_UNSPECIFIED` left out."""
+    return {name.removeprefix(prefix).lower(): value for name, value in enum.items() if value}
+
+
+def _names(values: Mapping[str, Any]) -> dict[Any, Any]:
+    return {value: name for name, value in values.items()}
+
+
+ROLES: Final = _values(timeline_pb2.Role, "ROLE_")
+CONSENTS: Final = _values(timeline_pb2.Consent, "CONSENT_")
+EMOTIONS: Final = _values(timeline_pb2.Emotion, "EMOTION_")
+MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
+KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
+PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
+GAP_REASONS: Final = _values(analyze_pb2.GapReason, "GAP_REASON_")
+ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
+_ROLE_NAMES: Final = _names(ROLES)
+_CONSENT_NAMES: Final = _names(CONSENTS)
+_EMOTION_NAMES: Final = _names(EMOTIONS)
+_MODALITY_NAMES: Final = _names(MODALITIES)
+_KIND_NAMES: Final = _names(KINDS)
+_PRIORITY_NAMES: Final = _names(PRIORITIES)
+_GAP_REASON_NAMES: Final = _names(GAP_REASONS)
+_ENCODING_NAMES: Final = _names(ENCODINGS)
+
+
+def _optional(message: Message, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None
+
+
+# Requests, as the service reads them
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """How the audio of a call is written."""
+
+    encoding: str
+    """A key of ENCODINGS."""
+    rate_hz: int
+    channels: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """One sample of every channel."""
+        return self.channels * {"linear16": 2, "mulaw": 1, "alaw": 1, "float32": 4}[self.encoding]
+
+
+class _Check:
+    """Collects what is wrong with a message, so that the caller sees all of it at once."""
+
+    def __init__(self) -> None:
+        self.problems: list[tuple[str, str]] = []
+
+    def that(self, holds: bool, field: str, problem: str) -> None:
+        if not holds:
+            self.problems.append((field, problem))
+
+    def length(self, text: str, field: str, low: int, high: int) -> None:
+        self.that(low <= len(text) <= high, field, f"expected {low} to {high} characters, found {len(text)}")
+
+    def done(self) -> None:
+        if self.problems:
+            raise MessageError(*self.problems)
+
+
+def _check_participants(
+    check: _Check, messages: Sequence[timeline_pb2.Participant], channels: int
+) -> tuple[Participant, ...]:
+    if not 1 <= len(messages) <= MAX_CHANNELS:
+        expected = f"expected 1 to {MAX_CHANNELS} participants, found {len(messages)}"
+        check.problems.append(("config.participants", expected))
+        return ()
+    if not 1 <= channels <= MAX_CHANNELS:
+        channels = MAX_CHANNELS
+    participants = []
+    owner_of: dict[int, int] = {}
+    index_of: dict[str, int] = {}
+    for index, message in enumerate(messages):
+        field = f"config.participants[{index}]"
+        check.length(message.id, f"{field}.id", 1, 64)
+        check.length(message.biometric_basis, f"{field}.biometric_basis", 0, 256)
+        first = index_of.setdefault(message.id, index)
+        check.that(first == index, f"{field}.id", f"expected an id of its own, found that of participants[{first}]")
+        check.that(
+            0 <= message.channel < channels,
+            f"{field}.channel",
+            f"expected 0 to {channels - 1}, found {message.channel}",
+        )
+        owner = owner_of.setdefault(message.channel, index)
+        check.that(
+            owner == index,
+            f"{field}.channel",
+            f"expected a channel of its own, found {message.channel}, that of participants[{owner}]",
+        )
+        check.that(
+            message.role in _ROLE_NAMES,
+            f"{field}.role",
+            f"expected customer, agent or other, found {message.role}",
+        )
+        check.that(
+            message.consent in {0, *_CONSENT_NAMES},
+            f"{field}.consent",
+            f"expected granted, pending or denied, found {message.consent}",
+        )
+        participants.append(participant_from_wire(message))
+    return tuple(participants)
+
+
+def _check_language(check: _Check, language: str | None) -> None:
+    check.that(
+        language is None or (2 <= len(language) <= 3 and language.isascii() and language.islower()),
+        "config.language",
+        "expected an ISO 639-1 code such as `en`, found something else",
+    )
+
+
+def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, AudioFormat]:
+    """Raises MessageError naming every field that is missing, out of range or contradictory."""
+    check = _Check()
+    check.length(message.name, "config.name", 1, 256)
+    check.that(
+        message.encoding in _ENCODING_NAMES,
+        "config.encoding",
+        f"expected LINEAR16, MULAW, ALAW or FLOAT32, found {message.encoding}",
+    )
+    check.that(
+        message.sample_rate_hertz in RATES_HZ,
+        "config.sample_rate_hertz",
+        f"expected {RATES_HZ.start} to {RATES_HZ.stop - 1}, found {message.sample_rate_hertz}",
+    )
+    check.that(
+        1 <= message.audio_channel_count <= MAX_CHANNELS,
+        "config.audio_channel_count",
+        f"expected 1 to {MAX_CHANNELS}, found {message.audio_channel_count}",
+    )
+    language = _optional(message, "language")
+    _check_language(check, language)
+    participants = _check_participants(check, message.participants, message.audio_channel_count)
+    check.done()
+    return (
+        CallConfig(
+            name=message.name,
+            participants=participants,
+            rate_hz=message.sample_rate_hertz,
+            language=language,
+            translate=message.translate,
+            interim_results=message.interim_results,
+        ),
+        AudioFormat(_ENCODING_NAMES[message.encoding], message.sample_rate_hertz, message.audio_channel_count),
+    )
+
+
+def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingConfig:
+    """Raises MessageError naming every field that is missing, out of range or contradictory."""
+    check = _Check()
+    check.length(message.name, "config.name", 1, 256)
+    check.length(message.request_id, "config.request_id", 0, 128)
+    language = _optional(message, "language")
+    _check_language(check, language)
+    participants = _check_participants(check, message.participants, MAX_CHANNELS)
+    check.done()
+    return RecordingConfig(message.name, participants, language, message.translate, message.request_id)
+
+
+class CallReader:
+    """Turns the messages of one call into input of its session, and keeps the place in the audio."""
+
+    def __init__(self, config: CallConfig, audio: AudioFormat, max_us: int) -> None:
+        """`max_us`: media time that the call may not pass."""
+        self._channel_of = {participant.id: participant.channel for participant in config.participants}
+        self._audio = audio
+        self._max_us = max_us
+        self._next_sample = 0
+
+    @property
+    def received_us(self) -> int:
+        return self._next_sample * 1_000_000 // self._audio.rate_hz
+
+    def read(self, message: analyze_pb2.AnalyzeRequest) -> list[Input]:
+        """What the message holds for the session; nothing for `end`.
+
+        Raises MessageError for a breach of the protocol, CapacityError when media passes the longest call, and
+        InvalidInputError for media that cannot be used.
+        """
+        match message.WhichOneof("step"):
+            case "audio":
+                return list(self._read_audio(message.audio))
+            case "video":
+                # The picture stays encoded: no model looks at it.
+                nothing = np.empty((0, 0, 3), np.uint8)
+                return [VideoFrame(message.video.camera, nothing, self._time_us(message.video.at_us))]
+            case "text":
+                return [self._read_text(message.text)]
+            case "gap":
+                return list(self._read_gap(message.gap))
+            case "consent":
+                return [self._read_consent(message.consent)]
+            case "end":
+                return []
+            case "config":
+                raise MessageError(("config", "expected it in the first message only, found it again"))
+            case _:
+                raise MessageError(("step", "expected one of its fields, found none that this server knows"))
+
+    def _advance(self, start: int, samples: int) -> None:
+        if (start + samples) * 1_000_000 > self._max_us * self._audio.rate_hz:
+            raise CapacityError(f"expected a call of at most {self._max_us // 1_000_000} s, found a longer one")
+        self._next_sample = start + samples
+
+    def _read_audio(self, message: analyze_pb2.Audio) -> Iterator[AudioChunk]:
+        frame_bytes = self._audio.frame_bytes
+        if len(message.data) % frame_bytes:
+            raise MessageError(
+                (
+                    "audio.data",
+                    f"expected a multiple of {frame_bytes} bytes ({self._audio.channels} channels of "
+                    f"{self._audio.encoding}), found {len(message.data)}",
+                )
+            )
+        start = message.start_sample if message.HasField("start_sample") else self._next_sample
+        if not 0 <= start - self._next_sample <= MAX_JUMP_S * self._audio.rate_hz:
+            raise InvalidInputError(
+                f"expected audio from sample {self._next_sample} on and at most {MAX_JUMP_S} s ahead, "
+                f"found sample {start}; it was left out"
+            )
+        self._advance(start, len(message.data) // frame_bytes)
+        pcm = decode_audio(message.data, self._audio)
+        if not np.isfinite(pcm).all():
+            raise InvalidInputError("expected finite samples, found others; the message was left out")
+        for channel in self._channel_of.values():
+            yield AudioChunk(channel, pcm[channel], self._audio.rate_hz, start)
+
+    def _read_text(self, message: analyze_pb2.TextEvent) -> TextEvent:
+        if len(message.text) > MAX_TEXT_CHARACTERS:
+            raise InvalidInputError(
+                f"expected a text of at most {MAX_TEXT_CHARACTERS} characters, found {len(message.text)}"
+            )
+        return TextEvent(message.participant, message.text, self._time_us(message.at_us))
+
+    def _read_gap(self, message: analyze_pb2.Gap) -> Iterator[Gap]:
+        if message.duration_us <= 0:
+            raise InvalidInputError(f"expected a gap of more than 0 us, found {message.duration_us}")
+        if message.reason not in _GAP_REASON_NAMES:
+            raise InvalidInputError(f"expected hold, loss or mute as a gap's reason, found {message.reason}")
+        start_us = self.received_us
+        self._advance(self._next_sample, message.duration_us * self._audio.rate_hz // 1_000_000)
+        span = Span(start_us, start_us + message.duration_us)
+        for channel in self._channel_of.values():
+            yield Gap(channel, span, _GAP_REASON_NAMES[message.reason])
+
+    def _read_consent(self, message: analyze_pb2.ConsentChange) -> ConsentChange:
+        check = _Check()
+        check.that(
+            message.participant in self._channel_of,
+            "consent.participant",
+            "expected the id of a participant, found another one",
+        )
+        check.that(
+            message.consent in {0, *_CONSENT_NAMES},
+            "consent.consent",
+            f"expected granted, pending or denied, found {message.consent}",
+        )
+        check.length(message.biometric_basis, "consent.biometric_basis", 0, 256)
+        check.done()
+        consent = _CONSENT_NAMES.get(message.consent, "pending")
+        return ConsentChange(message.participant, consent, message.biometric_basis or None)
+
+    def _time_us(self, at_us: int) -> int:
+        if not 0 <= at_us <= self._max_us:
+            raise InvalidInputError(f"expected a time of 0 to {self._max_us} us, found {at_us}")
+        return at_us
+
+
+def decode_audio(data: bytes, audio: AudioFormat) -> F32:
+    """Interleaved bytes of whole sample frames -> [channels, n], in [-1, 1] where the samples are finite."""
+    flat: F32
+    match audio.encoding:
+        case "linear16":
+            flat = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32_768)
+        case "mulaw":
+            flat = g711.decode_mulaw(np.frombuffer(data, np.uint8))
+        case "alaw":
+            flat = g711.decode_alaw(np.frombuffer(data, np.uint8))
+        case _:
+            flat = np.clip(np.frombuffer(data, "<f4").astype(np.float32), -1, 1)
+    return np.ascontiguousarray(flat.reshape(-1, audio.channels).T)
+
+
+# The timeline and its parts, in both directions
+
+
+def _span(span: Span) -> timeline_pb2.Span:
+    return timeline_pb2.Span(start_us=span.start_us, end_us=span.end_us)
+
+
+def _span_from(message: timeline_pb2.Span) -> Span:
+    return Span(message.start_us, message.end_us)
+
+
+def participant(participant: Participant) -> timeline_pb2.Participant:
+    return timeline_pb2.Participant(
+        id=participant.id,
+        role=ROLES[participant.role],
+        channel=participant.channel,
+        consent=CONSENTS[participant.consent],
+        biometric_basis=participant.biometric_basis,
+    )
+
+
+def participant_from_wire(message: timeline_pb2.Participant) -> Participant:
+    return Participant(
+        message.id,
+        _ROLE_NAMES.get(message.role, "other"),
+        message.channel,
+        _CONSENT_NAMES.get(message.consent, "pending"),
+        message.biometric_basis or None,
+    )
+
+
+def _utterance(utterance: Utterance) -> timeline_pb2.Utterance:
+    return timeline_pb2.Utterance(
+        id=utterance.id,
+        span=_span(utterance.span),
+        participant=utterance.participant,
+        text=utterance.text,
+        words=[
+            timeline_pb2.Word(text=word.text, span=_span(word.span), confidence=word.confidence)
+            for word in utterance.words
+        ],
+        language=utterance.language,
+        confidence=utterance.confidence,
+        is_final=utterance.final,
+        revision=utterance.revision,
+        translation=utterance.translation,
+    )
+
+
+def _utterance_from(message: timeline_pb2.Utterance) -> Utterance:
+    return Utterance(
+        id=message.id,
+        span=_span_from(message.span),
+        participant=message.participant,
+        text=message.text,
+        words=tuple(Word(word.text, _span_from(word.span), word.confidence) for word in message.words),
+        language=message.language,
+        confidence=message.confidence,
+        final=message.is_final,
+        revision=message.revision,
+        translation=_optional(message, "translation"),
+    )
+
+
+def _emotions(labels: Mapping[Any, float] | None) -> list[timeline_pb2.EmotionProbability]:
+    return [
+        timeline_pb2.EmotionProbability(emotion=EMOTIONS[label], probability=probability)
+        for label, probability in (labels or {}).items()
+    ]
+
+
+def _emotions_from(messages: Iterable[timeline_pb2.EmotionProbability]) -> dict[Any, float]:
+    return {_EMOTION_NAMES[message.emotion]: message.probability for message in messages}
+
+
+def _estimate(estimate: AffectEstimate) -> timeline_pb2.AffectEstimate:
+    scores = estimate.scores
+    return timeline_pb2.AffectEstimate(
+        span=_span(estimate.span),
+        participant=estimate.participant,
+        modality=MODALITIES[estimate.modality],
+        emotions=_emotions(scores.labels),
+        valence=scores.valence,
+        arousal=scores.arousal,
+        dominance=scores.dominance,
+        confidence=scores.confidence,
+        quality=estimate.quality,
+        evidence=scores.evidence,
+        model=estimate.model,
+    )
+
+
+def _estimate_from(message: timeline_pb2.AffectEstimate) -> AffectEstimate:
+    return AffectEstimate(
+        span=_span_from(message.span),
+        participant=message.participant,
+        modality=_MODALITY_NAMES[message.modality],
+        scores=AffectScores(
+            labels=_emotions_from(message.emotions) or None,
+            valence=_optional(message, "valence"),
+            arousal=_optional(message, "arousal"),
+            dominance=_optional(message, "dominance"),
+            confidence=message.confidence,
+            evidence=tuple(message.evidence),
+        ),
+        quality=message.quality,
+        model=message.model,
+    )
+
+
+def _moment(moment: Moment) -> timeline_pb2.Moment:
+    affect = moment.affect
+    return timeline_pb2.Moment(
+        id=moment.id,
+        span=_span(moment.span),
+        participant=moment.participant,
+        affect=timeline_pb2.Affect(
+            emotion=EMOTIONS[affect.label],
+            probability=affect.probability,
+            emotions=_emotions(affect.labels),
+            valence=affect.valence,
+            arousal=affect.arousal,
+            dominance=affect.dominance,
+        ),
+        contributors=[
+            timeline_pb2.Contributor(
+                modality=MODALITIES[each.modality], weight=each.weight, estimate=_estimate(each.estimate)
+            )
+            for each in moment.contributors
+        ],
+        absent=[timeline_pb2.Absence(modality=MODALITIES[each.modality], reason=each.reason) for each in moment.absent],
+        stress=moment.stress,
+        level_dbfs=moment.level_dbfs,
+        speech_ratio=moment.speech_ratio,
+        revision=moment.revision,
+        is_final=moment.final,
+    )
+
+
+def _moment_from(message: timeline_pb2.Moment) -> Moment:
+    affect = message.affect
+    return Moment(
+        id=message.id,
+        span=_span_from(message.span),
+        participant=message.participant,
+        affect=Affect(
+            label=_EMOTION_NAMES[affect.emotion],
+            probability=affect.probability,
+            labels=_emotions_from(affect.emotions),
+            valence=_optional(affect, "valence"),
+            arousal=_optional(affect, "arousal"),
+            dominance=_optional(affect, "dominance"),
+        ),
+        contributors=tuple(
+            Contributor(_MODALITY_NAMES[each.modality], each.weight, _estimate_from(each.estimate))
+            for each in message.contributors
+        ),
+        absent=tuple(Absence(_MODALITY_NAMES[each.modality], each.reason) for each in message.absent),
+        stress=_optional(message, "stress"),
+        level_dbfs=_optional(message, "level_dbfs"),
+        speech_ratio=message.speech_ratio,
+        revision=message.revision,
+        final=message.is_final,
+    )
+
+
+def _suggestion(suggestion: Suggestion) -> timeline_pb2.Suggestion:
+    return timeline_pb2.Suggestion(
+        id=suggestion.id,
+        kind=KINDS[suggestion.kind],
+        action=suggestion.action,
+        text=suggestion.text,
+        reason=suggestion.reason,
+        participant=suggestion.participant,
+        because=suggestion.because,
+        confidence=suggestion.confidence,
+        priority=PRIORITIES[suggestion.priority],
+        created_us=suggestion.created_us,
+        expires_us=suggestion.expires_us,
+        policy=suggestion.policy,
+    )
+
+
+def _suggestion_from(message: timeline_pb2.Suggestion) -> Suggestion:
+    return Suggestion(
+        id=message.id,
+        kind=_KIND_NAMES[message.kind],
+        action=message.action,
+        text=message.text,
+        reason=message.reason,
+        participant=message.participant,
+        because=tuple(message.because),
+        confidence=message.confidence,
+        priority=_PRIORITY_NAMES[message.priority],
+        created_us=message.created_us,
+        expires_us=message.expires_us,
+        policy=message.policy,
+    )
+
+
+def _turn(turn: SpeechTurn) -> timeline_pb2.SpeechTurn:
+    return timeline_pb2.SpeechTurn(participant=turn.participant, span=_span(turn.span))
+
+
+def _turn_from(message: timeline_pb2.SpeechTurn) -> SpeechTurn:
+    return SpeechTurn(message.participant, _span_from(message.span))
+
+
+def _vocal(vocal: VocalSummary) -> timeline_pb2.VocalSummary:
+    return timeline_pb2.VocalSummary(
+        utterance_id=vocal.utterance_id,
+        participant=vocal.participant,
+        span=_span(vocal.span),
+        features=timeline_pb2.VocalFeatures(**asdict(vocal.features)),
+        deviations=vocal.deviations,
+        baseline_ready=vocal.baseline_ready,
+    )
+
+
+def _vocal_from(message: timeline_pb2.VocalSummary) -> VocalSummary:
+    features = message.features
+    return VocalSummary(
+        utterance_id=message.utterance_id,
+        participant=message.participant,
+        span=_span_from(message.span),
+        features=VocalFeatures(**{field.name: value for field, value in features.ListFields()}),
+        deviations=dict(message.deviations),
+        baseline_ready=message.baseline_ready,
+    )
+
+
+def _notice(notice: Notice) -> timeline_pb2.Notice:
+    return timeline_pb2.Notice(
+        code=notice.code, message=notice.message, at_us=notice.at_us, participant=notice.participant
+    )
+
+
+def _notice_from(message: timeline_pb2.Notice) -> Notice:
+    return Notice(message.code, message.message, message.at_us, _optional(message, "participant"))
+
+
+def _dynamics(dynamics: Dynamics) -> timeline_pb2.Dynamics:
+    return timeline_pb2.Dynamics(**asdict(dynamics))
+
+
+def _dynamics_from(message: timeline_pb2.Dynamics) -> Dynamics:
+    return Dynamics(
+        participant=message.participant,
+        talk_us=message.talk_us,
+        talk_share=message.talk_share,
+        overtalk_us=message.overtalk_us,
+        interruptions=message.interruptions,
+        longest_silence_us=message.longest_silence_us,
+        words_per_minute=_optional(message, "words_per_minute"),
+    )
+
+
+def _summary(summary: Summary) -> timeline_pb2.Summary:
+    return timeline_pb2.Summary(
+        lines=summary.lines,
+        highlights=[
+            timeline_pb2.Highlight(
+                moment_id=each.moment_id,
+                at_us=each.at_us,
+                participant=each.participant,
+                emotion=EMOTIONS[each.label],
+                probability=each.probability,
+                quote=each.quote,
+                reason=each.reason,
+            )
+            for each in summary.highlights
+        ],
+    )
+
+
+def _summary_from(message: timeline_pb2.Summary) -> Summary:
+    return Summary(
+        tuple(message.lines),
+        tuple(
+            Highlight(
+                moment_id=each.moment_id,
+                at_us=each.at_us,
+                participant=each.participant,
+                label=_EMOTION_NAMES[each.emotion],
+                probability=each.probability,
+                quote=each.quote,
+                reason=each.reason,
+            )
+            for each in message.highlights
+        ),
+    )
+
+
+def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
+    """The timeline in parts of about TIMELINE_PART_BYTES; merged in this order they are the whole."""
+    part = timeline_pb2.Timeline(
+        schema=timeline.schema,
+        name=timeline.name,
+        duration_us=timeline.duration_us,
+        sample_rate_hertz=timeline.rate_hz,
+        participants=map(participant, timeline.participants),
+        dynamics=map(_dynamics, timeline.dynamics),
+        summary=_summary(timeline.summary),
+        models=timeline.models,
+    )
+    size = part.ByteSize()
+    items: Iterator[tuple[str, Message]] = chain(
+        (("utterances", _utterance(each)) for each in timeline.utterances),
+        (("moments", _moment(each)) for each in timeline.moments),
+        (("suggestions", _suggestion(each)) for each in timeline.suggestions),
+        (("speech_turns", _turn(each)) for each in timeline.speech),
+        (("vocal_summaries", _vocal(each)) for each in timeline.vocal),
+        (("notices", _notice(each)) for each in timeline.notices),
+    )
+    for field, message in items:
+        size += message.ByteSize()
+        if size > TIMELINE_PART_BYTES:
+            yield part
+            part, size = timeline_pb2.Timeline(), message.ByteSize()
+        getattr(part, field).append(message)
+    yield part
+
+
+def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
+    """The whole of what `timeline_parts` gave."""
+    message = timeline_pb2.Timeline()
+    for part in parts:
+        message.MergeFrom(part)
+    return CallTimeline(
+        schema=message.schema,
+        name=message.name,
+        duration_us=message.duration_us,
+        rate_hz=message.sample_rate_hertz,
+        participants=tuple(map(participant_from_wire, message.participants)),
+        utterances=tuple(map(_utterance_from, message.utterances)),
+        moments=tuple(map(_moment_from, message.moments)),
+        suggestions=tuple(map(_suggestion_from, message.suggestions)),
+        speech=tuple(map(_turn_from, message.speech_turns)),
+        vocal=tuple(map(_vocal_from, message.vocal_summaries)),
+        dynamics=tuple(map(_dynamics_from, message.dynamics)),
+        summary=_summary_from(message.summary),
+        notices=tuple(map(_notice_from, message.notices)),
+        models=dict(message.models),
+    )
+
+
+def reply(item: Reply) -> analyze_pb2.AnalyzeResponse:
+    match item:
+        case Utterance():
+            return analyze_pb2.AnalyzeResponse(utterance=_utterance(item))
+        case Moment():
+            return analyze_pb2.AnalyzeResponse(moment=_moment(item))
+        case Suggestion():
+            return analyze_pb2.AnalyzeResponse(suggestion=_suggestion(item))
+        case SpeechTurn():
+            return analyze_pb2.AnalyzeResponse(speech_turn=_turn(item))
+        case VocalSummary():
+            return analyze_pb2.AnalyzeResponse(vocal_summary=_vocal(item))
+        case Notice():
+            return analyze_pb2.AnalyzeResponse(notice=_notice(item))
+        case Cursor():
+            return analyze_pb2.AnalyzeResponse(
+                cursor=analyze_pb2.Cursor(received_us=item.received_us, final_us=item.final_us)
+            )
+
+
+def reply_from_wire(message: analyze_pb2.AnalyzeResponse) -> Reply:
+    """One reply other than a part of the timeline."""
+    match message.WhichOneof("reply"):
+        case "utterance":
+            return _utterance_from(message.utterance)
+        case "moment":
+            return _moment_from(message.moment)
+        case "suggestion":
+            return _suggestion_from(message.suggestion)
+        case "speech_turn":
+            return _turn_from(message.speech_turn)
+        case "vocal_summary":
+            return _vocal_from(message.vocal_summary)
+        case "notice":
+            return _notice_from(message.notice)
+        case "cursor":
+            return Cursor(message.cursor.received_us, message.cursor.final_us)
+        case other:
+            raise InvalidInputError(f"expected a reply that this client knows, found {other}")
+
+
+# Requests, as a client writes them
+
+
+def call_config(config: CallConfig, audio: AudioFormat) -> analyze_pb2.AnalyzeRequest:
+    return analyze_pb2.AnalyzeRequest(
+        config=analyze_pb2.CallConfig(
+            name=config.name,
+            participants=map(participant, config.participants),
+            encoding=ENCODINGS[audio.encoding],
+            sample_rate_hertz=audio.rate_hz,
+            audio_channel_count=audio.channels,
+            language=config.language,
+            translate=config.translate,
+            interim_results=config.interim_results,
+        )
+    )
+
+
+def audio_float32(pcm: F32, start_sample: int) -> analyze_pb2.AnalyzeRequest:
+    """pcm [channels, n] as FLOAT32, so that the service sees exactly these samples."""
+    data = np.ascontiguousarray(pcm.T).astype("<f4").tobytes()
+    return analyze_pb2.AnalyzeRequest(audio=analyze_pb2.Audio(data=data, start_sample=start_sample))
+
+
+END: Final = analyze_pb2.AnalyzeRequest(end=analyze_pb2.End())

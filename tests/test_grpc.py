@@ -1,0 +1,771 @@
+"""The gRPC server as its clients see it: real sockets, real streams, and a session that needs no weights."""
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from affectline.models.errors import InvalidInputError, ModelMissingError
+from affectline.models.signals import AudioChunk, Gap, Span, TextEvent, VideoFrame
+from affectline.pipelines.media import open_recording
+from affectline.pipelines.session import CallConfig, ConsentChange, Input
+from affectline.pipelines.timeline import (
+    Affect,
+    CallTimeline,
+    Moment,
+    Notice,
+    Output,
+    Participant,
+    Summary,
+    Utterance,
+)
+from affectline.protos.v1 import analyze_pb2, recordings_pb2
+from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceStub
+from affectline.protos.v1.recordings_pb2_grpc import RecordingServiceStub
+from affectline.server import wire
+from affectline.server.client import RemoteError, open_channel, stream_call
+from affectline.server.config import ServerConfig
+from affectline.server.main import Server
+
+pytestmark = pytest.mark.unit
+
+RATE_HZ = 8_000
+SECRET = "my card number is 4929"
+BUF = Path(sys.executable).with_name("buf")
+PARTICIPANTS = (Participant("caller", "customer", 0, "granted"), Participant("anna", "agent", 1, "granted"))
+
+
+class LevelSession:
+    """Says how loud each party was in each second, and repeats what was written."""
+
+    def __init__(self, config: CallConfig) -> None:
+        self._config = config
+        self._sound = {each.channel: np.empty(0, np.float32) for each in config.participants}
+        self._party = {each.channel: each.id for each in config.participants}
+        self._moments: list[Moment] = []
+        self._utterances: list[Utterance] = []
+        self._notices: list[Notice] = []
+        self.received_us = self.final_us = 0
+
+    def push(self, item: Input) -> list[Output]:
+        match item:
+            case AudioChunk():
+                return list(self._hear(item))
+            case TextEvent(text=text) if text == SECRET:
+                raise RuntimeError(f"cannot work on {text!r}")
+            case TextEvent(text=""):
+                raise InvalidInputError("expected a text, found an empty one")
+            case TextEvent():
+                span = Span(item.at_us, item.at_us)
+                written = Utterance("u", span, item.participant, item.text, (), "en", 1.0, True, 0)
+                self._utterances.append(written)
+                return [written]
+            case Gap() | ConsentChange() | VideoFrame():
+                self._notices.append(Notice("seen", type(item).__name__, 0))
+                return [self._notices[-1]]
+
+    def _hear(self, chunk: AudioChunk) -> Iterable[Moment]:
+        sound = np.concatenate((self._sound[chunk.channel], chunk.pcm))
+        self.received_us = (chunk.start_sample + len(chunk.pcm)) * 1_000_000 // chunk.rate_hz
+        while len(sound) >= chunk.rate_hz:
+            second, sound = np.split(sound, [chunk.rate_hz])
+            yield self._moment(self._party[chunk.channel], float(np.sqrt(np.mean(second**2))))
+        self._sound[chunk.channel] = sound
+
+    def _moment(self, party: str, level: float) -> Moment:
+        number = sum(each.participant == party for each in self._moments)
+        span = Span(number * 1_000_000, (number + 1) * 1_000_000)
+        nothing = Affect("unknown", 0.0, {}, None, None, None)
+        self._moments.append(Moment(f"{party}/{number}", span, party, nothing, (), (), None, level, 0.0, 0, True))
+        self.final_us = span.end_us
+        return self._moments[-1]
+
+    def finish(self) -> list[Output]:
+        self.final_us = self.received_us
+        return []
+
+    def timeline(self) -> CallTimeline:
+        return CallTimeline(
+            name=self._config.name,
+            duration_us=self.received_us,
+            rate_hz=self._config.rate_hz,
+            participants=self._config.participants,
+            utterances=tuple(self._utterances),
+            moments=tuple(self._moments),
+            suggestions=(),
+            speech=(),
+            vocal=(),
+            dynamics=(),
+            summary=Summary((), ()),
+            notices=tuple(self._notices),
+            models={"level": "rms@1"},
+        )
+
+
+class Running:
+    """A server that runs, and what a client needs to talk to it."""
+
+    def __init__(self, server: Server, port: int, channel: grpc.aio.Channel) -> None:
+        self.server = server
+        self.address = f"127.0.0.1:{port}"
+        self.channel = channel
+        self.analyze = AnalyzeServiceStub(channel).Analyze
+        self.recordings = RecordingServiceStub(channel)
+
+    async def health(self, service: str = "") -> int:
+        request = health_pb2.HealthCheckRequest(service=service)
+        response = await health_pb2_grpc.HealthStub(self.channel).Check(request)  # type: ignore[attr-defined]
+        return int(response.status)
+
+
+Launch = Callable[..., Any]
+
+
+@pytest.fixture
+async def launch(tmp_path: Path) -> AsyncIterator[Launch]:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+
+    @asynccontextmanager
+    async def run(factory: Any = LevelSession, **settings: Any) -> AsyncIterator[Running]:
+        config = {"listen": "127.0.0.1:0", "workers": 2, "shutdown_grace_s": 0, "spool_dir": spool, **settings}
+        server = Server(ServerConfig.model_validate(config))
+        port = await server.start()
+        try:
+            if factory:
+                await server.load(lambda: factory)
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield Running(server, port, channel)
+        finally:
+            await server.stop()
+        assert list(spool.iterdir()) == []  # nothing that was uploaded stays
+
+    async with AsyncExitStack() as stack:
+
+        async def start(*arguments: Any, **settings: Any) -> Running:
+            return await stack.enter_async_context(run(*arguments, **settings))
+
+        yield start
+
+
+def tone(seconds: float) -> Any:
+    time_s = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    return np.stack([0.5 * np.sin(2 * np.pi * 200 * time_s), 0.25 * time_s / seconds], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Path:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, tone(5.5), RATE_HZ, subtype="PCM_16")
+    return path
+
+
+def locally(path: Path) -> CallTimeline:
+    session = LevelSession(CallConfig("a call", PARTICIPANTS, RATE_HZ))
+    for chunk in open_recording(path).chunks():
+        session.push(chunk)
+    session.finish()
+    timeline = session.timeline()
+    in_order = sorted(timeline.moments, key=lambda each: (each.span, each.participant))
+    return replace(timeline, moments=tuple(in_order))
+
+
+def config(**changes: Any) -> analyze_pb2.AnalyzeRequest:
+    audio = wire.AudioFormat("linear16", RATE_HZ, 2)
+    message = wire.call_config(CallConfig("a call", PARTICIPANTS, RATE_HZ), audio)
+    message.config.MergeFrom(analyze_pb2.CallConfig(**changes))
+    return message
+
+
+def sound(seconds: float = 1.0, **fields: Any) -> analyze_pb2.AnalyzeRequest:
+    data = bytes(round(seconds * RATE_HZ) * 4)
+    return analyze_pb2.AnalyzeRequest(audio=analyze_pb2.Audio(**{"data": data, **fields}))
+
+
+def text(content: str, participant: str = "caller") -> analyze_pb2.AnalyzeRequest:
+    return analyze_pb2.AnalyzeRequest(text=analyze_pb2.TextEvent(participant=participant, text=content))
+
+
+async def talk(running: Running, *requests: analyze_pb2.AnalyzeRequest) -> list[wire.Reply | CallTimeline]:
+    """All replies to these requests, the timeline last."""
+    parts, replies = [], []
+    async for message in running.analyze(iter(requests)):
+        if message.HasField("timeline"):
+            parts.append(message.timeline)
+        else:
+            replies.append(wire.reply_from_wire(message))
+    return [*replies, wire.timeline_from_parts(parts)]
+
+
+def codes(replies: Iterable[wire.Reply | CallTimeline]) -> list[str]:
+    return [each.code for each in replies if isinstance(each, Notice)]
+
+
+def details(error: grpc.aio.AioRpcError, kind: type[Any]) -> Any:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    assert status is not None
+    (packed,) = status.details
+    unpacked = kind()
+    assert packed.Unpack(unpacked)
+    return unpacked
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+# Live calls
+
+
+async def test_a_streamed_recording_gives_the_timeline(launch: Launch, wav: Path) -> None:
+    running = await launch()
+    call = stream_call(running.channel, open_recording(wav), CallConfig("a call", PARTICIPANTS, RATE_HZ), speed=None)
+    replies = [reply async for reply in call]
+    timeline = replies.pop()
+    assert isinstance(timeline, CallTimeline)
+    moments = [reply for reply in replies if isinstance(reply, Moment)]
+    assert {each.id: each for each in moments} == {each.id: each for each in locally(wav).moments}
+    assert len(moments) == 10
+    cursors = [reply for reply in replies if isinstance(reply, wire.Cursor)]
+    assert [each.received_us for each in cursors] == [1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000, 5_500_000]
+    assert all(each.final_us <= each.received_us for each in cursors)
+    assert sorted(timeline.moments, key=lambda each: (each.span, each.participant)) == list(locally(wav).moments)
+
+
+async def test_real_time_takes_the_time_of_the_recording(launch: Launch, wav: Path) -> None:
+    running = await launch()
+    call_config = CallConfig("a call", PARTICIPANTS, RATE_HZ)
+    started_s = time.monotonic()
+    first_s = None
+    async for reply in stream_call(running.channel, open_recording(wav), call_config, speed=5):
+        if first_s is None and isinstance(reply, Moment):
+            first_s = time.monotonic() - started_s
+    assert first_s is not None
+    assert 0.2 <= first_s < 0.9  # the first second has been heard, the call still runs
+    assert 1.1 <= time.monotonic() - started_s < 3
+
+
+async def test_the_end_of_the_stream_ends_the_call(launch: Launch) -> None:
+    running = await launch()
+    with_end = await talk(running, config(), sound(), wire.END)
+    assert await talk(running, config(), sound()) == with_end
+
+
+async def test_a_call_without_media_has_an_empty_timeline(launch: Launch) -> None:
+    cursor, timeline = await talk(await launch(), config())
+    assert cursor == wire.Cursor(0, 0)
+    assert isinstance(timeline, CallTimeline)
+    assert (timeline.duration_us, timeline.moments) == (0, ())
+
+
+async def test_unusable_media_gets_a_notice_and_the_call_goes_on(launch: Launch) -> None:
+    replies = await talk(
+        await launch(),
+        config(),
+        sound(),
+        sound(start_sample=4_000),
+        text(""),
+        text("x" * 20_000),
+        text("thank you"),
+        sound(),
+    )
+    assert codes(replies) == ["unusable_input"] * 3
+    assert [each.text for each in replies if isinstance(each, Utterance)] == ["thank you"]
+    timeline = replies[-1]
+    assert isinstance(timeline, CallTimeline)
+    assert timeline.duration_us == 2_000_000
+
+
+async def test_everything_reaches_the_session_in_order(launch: Launch) -> None:
+    replies = await talk(
+        await launch(),
+        config(),
+        analyze_pb2.AnalyzeRequest(video=analyze_pb2.VideoFrame(camera="front", image=b"JPEG")),
+        analyze_pb2.AnalyzeRequest(gap=analyze_pb2.Gap(duration_us=500_000, reason=wire.GAP_REASONS["mute"])),
+        analyze_pb2.AnalyzeRequest(consent=analyze_pb2.ConsentChange(participant="anna")),
+    )
+    seen = [each.message for each in replies if isinstance(each, Notice)]
+    assert seen == ["VideoFrame", "Gap", "Gap", "ConsentChange"]
+
+
+async def test_the_longest_call_ends_with_its_timeline(launch: Launch) -> None:
+    replies = await talk(await launch(max_call_s=2), config(), sound(), sound(), sound(0.1), sound())
+    assert codes(replies) == ["call_too_long"]
+    timeline = replies[-1]
+    assert isinstance(timeline, CallTimeline)
+    assert timeline.duration_us == 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("requests", "field"),
+    [
+        ([], "config"),
+        ([sound()], "config"),
+        ([analyze_pb2.AnalyzeRequest()], "config"),
+        ([config(), config()], "config"),
+        ([config(), sound(), sound(data=bytes(7))], "audio.data"),
+        ([config(), analyze_pb2.AnalyzeRequest()], "step"),
+        ([config(audio_channel_count=1)], "config.participants[1].channel"),
+        ([config(sample_rate_hertz=400)], "config.sample_rate_hertz"),
+    ],
+)
+async def test_breaches_of_the_protocol_name_the_field(
+    launch: Launch, requests: list[analyze_pb2.AnalyzeRequest], field: str
+) -> None:
+    running = await launch()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await talk(running, *requests)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    (violation,) = details(caught.value, error_details_pb2.BadRequest).field_violations
+    assert violation.field == field
+    assert "expected" in violation.description
+    assert "found" in violation.description
+    assert running.server.analyze.running == 0
+
+
+async def test_too_many_calls_are_told_when_to_try_again(launch: Launch) -> None:
+    running = await launch(max_calls=1)
+    first = running.analyze()
+    await first.write(config())
+    await until(lambda: running.server.analyze.running == 1)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await talk(running, config())
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details(caught.value, error_details_pb2.RetryInfo).retry_delay.seconds > 0
+    first.cancel()  # a caller that goes away makes room
+    await until(lambda: running.server.analyze.running == 0)
+    assert len(await talk(running, config())) == 2
+
+
+async def test_a_caller_that_goes_away_is_not_an_error(launch: Launch, caplog: pytest.LogCaptureFixture) -> None:
+    running = await launch()
+    with caplog.at_level(logging.WARNING):
+        for pause_s in (0, 0.01, 0.1):
+            call = running.analyze()
+            await call.write(config())
+            await call.write(sound(20))
+            await asyncio.sleep(pause_s)
+            call.cancel()
+            await until(lambda: running.server.analyze.running == 0)
+    assert caplog.records == []
+
+
+async def test_models_that_load_make_the_service_unavailable(launch: Launch) -> None:
+    running = await launch(factory=None)
+    assert await running.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await talk(running, config())
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert details(caught.value, error_details_pb2.RetryInfo).retry_delay.seconds > 0
+    await running.server.load(lambda: LevelSession)
+    assert await running.health("affectline.v1.AnalyzeService") == health_pb2.HealthCheckResponse.SERVING
+    assert len(await talk(running, config())) == 2
+
+
+async def test_missing_models_name_themselves(launch: Launch) -> None:
+    def no_models(_: CallConfig) -> LevelSession:
+        raise ModelMissingError("run `affectline models pull`")
+
+    with pytest.raises(grpc.aio.AioRpcError, match="models pull") as caught:
+        await talk(await launch(no_models), config())
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+@pytest.mark.parametrize("requests", [[], [config(), sound()]])
+async def test_an_idle_call_ends(launch: Launch, requests: list[analyze_pb2.AnalyzeRequest]) -> None:
+    running = await launch(idle_timeout_s=0.2)
+    call = running.analyze()
+    for request in requests:
+        await call.write(request)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        _ = [reply async for reply in call]
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert running.server.analyze.running == 0
+
+
+async def test_a_caller_that_does_not_read_is_not_waited_for(launch: Launch) -> None:
+    running = await launch(idle_timeout_s=0.5)
+    call = running.analyze()
+    await call.write(config())
+    await until(lambda: running.server.analyze.running == 1)
+
+    async def send() -> None:
+        for _ in range(2_000):
+            await call.write(text("x" * 16_000))
+
+    sender = asyncio.create_task(send())
+    await until(lambda: running.server.analyze.running == 0)
+    call.cancel()
+    with suppress(asyncio.CancelledError):
+        await sender
+
+
+async def test_messages_over_the_limit_are_refused(launch: Launch) -> None:
+    running = await launch(max_message_bytes=100_000)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await talk(running, config(), sound(4))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await until(lambda: running.server.analyze.running == 0)
+
+
+async def test_failures_and_logs_keep_what_was_said(launch: Launch, caplog: pytest.LogCaptureFixture) -> None:
+    running = await launch()
+    with caplog.at_level(logging.DEBUG), pytest.raises(grpc.aio.AioRpcError) as caught:
+        await talk(running, config(), text(SECRET))
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    logged = "\n".join(record.getMessage() + str(record.exc_info or "") for record in caplog.records)
+    assert "RuntimeError" in logged
+    assert " in push" in logged
+    for private in (SECRET, "a call", "caller", "anna"):
+        assert private not in logged
+        assert private not in (caught.value.details() or "")
+    assert "call " + logged.split("call ")[1].split()[0] in (caught.value.details() or "")
+
+
+async def test_slow_work_blocks_neither_the_loop_nor_other_calls(launch: Launch) -> None:
+    release = Event()
+
+    class SlowSession(LevelSession):
+        def push(self, item: Input) -> list[Output]:
+            if self._config.name == "slow":
+                release.wait(5)
+            return super().push(item)
+
+    running = await launch(SlowSession)
+    slow = asyncio.create_task(talk(running, config(name="slow"), sound()))
+    await until(lambda: running.server.analyze.running == 1)
+    try:
+        async with asyncio.timeout(3):
+            assert len(await talk(running, config(), sound())) == 5
+        assert not slow.done()
+    finally:
+        release.set()
+    assert len(await slow) == 5
+
+
+async def test_a_caller_that_sends_too_fast_is_slowed_down(launch: Launch) -> None:
+    release = Event()
+
+    class StuckSession(LevelSession):
+        def push(self, item: Input) -> list[Output]:
+            release.wait(10)
+            return super().push(item)
+
+    running = await launch(StuckSession)
+    call = running.analyze()
+    await call.write(config())
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        for _ in range(100):
+            await call.write(sound(30))  # about 1 MB
+            sent += 1
+        await call.done_writing()
+
+    sender = asyncio.create_task(send())
+    await asyncio.sleep(1)
+    held_back_at = sent
+    release.set()
+    await sender
+    replies = [reply async for reply in call]
+    assert held_back_at < 50
+    assert sum(each.HasField("moment") for each in replies) == 2 * 30 * 100
+
+
+async def test_running_calls_may_end_before_the_server_stops(launch: Launch) -> None:
+    running = await launch(shutdown_grace_s=5)
+    call = running.analyze()
+    await call.write(config())
+    await until(lambda: running.server.analyze.running == 1)
+    stopping = asyncio.create_task(running.server.stop())
+    await asyncio.sleep(0.1)
+    await call.write(sound())
+    await call.done_writing()
+    replies = [reply async for reply in call]
+    assert replies[-1].HasField("timeline")
+    await stopping
+
+
+async def test_the_token_is_asked_for_except_by_health(launch: Launch) -> None:
+    running = await launch(token="sesame")
+    assert await running.health() == health_pb2.HealthCheckResponse.SERVING
+    for metadata in ([], [("authorization", "Bearer wrong")], [("authorization", "sesame")]):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.recordings.ListRecordingJobs(recordings_pb2.ListRecordingJobsRequest(), metadata=metadata)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            _ = [reply async for reply in running.analyze(iter([config()]), metadata=metadata)]
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    metadata = [("authorization", "Bearer sesame")]
+    await running.recordings.ListRecordingJobs(recordings_pb2.ListRecordingJobsRequest(), metadata=metadata)
+
+
+async def test_mutual_tls(launch: Launch, wav: Path, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*command.split(), *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    running = await launch(tls_cert=cert, tls_key=key, tls_client_ca=cert)
+    call_config = CallConfig("a call", PARTICIPANTS, RATE_HZ)
+    async with open_channel(running.address, ca=cert, cert=cert, key=key) as channel:
+        replies = [each async for each in stream_call(channel, open_recording(wav), call_config, speed=None)]
+        assert isinstance(replies[-1], CallTimeline)
+    for channel in (open_channel(running.address, ca=cert), open_channel(running.address)):
+        async with channel:
+            with pytest.raises(RemoteError) as caught:
+                _ = [each async for each in stream_call(channel, open_recording(wav), call_config, speed=None)]
+            assert caught.value.retryable
+
+
+async def test_bad_certificates_are_named(launch: Launch, tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("not a certificate")
+    with pytest.raises(InvalidInputError, match=r"PEM files.*garbage\.pem"):
+        await launch(tls_cert=garbage, tls_key=garbage)
+
+
+async def test_the_client_reports_what_the_server_refused(launch: Launch, wav: Path) -> None:
+    running = await launch()
+    call_config = CallConfig("", PARTICIPANTS, RATE_HZ)
+    with pytest.raises(RemoteError, match=r"INVALID_ARGUMENT: config.name: expected") as caught:
+        _ = [each async for each in stream_call(running.channel, open_recording(wav), call_config)]
+    assert not caught.value.retryable
+
+
+async def test_the_client_reports_a_recording_that_cannot_be_read(launch: Launch, tmp_path: Path) -> None:
+    running = await launch()
+    path = tmp_path / "bad.wav"
+    samples = tone(3)
+    samples[-5] = np.nan
+    soundfile.write(path, samples, RATE_HZ, subtype="FLOAT")
+    call_config = CallConfig("a call", PARTICIPANTS, RATE_HZ)
+    with pytest.raises(InvalidInputError, match="finite"):
+        _ = [each async for each in stream_call(running.channel, open_recording(path), call_config, speed=None)]
+    await until(lambda: running.server.analyze.running == 0)
+
+
+# Recorded calls
+
+
+def upload(path: Path, **changes: Any) -> list[recordings_pb2.CreateRecordingJobRequest]:
+    fields = {"name": "a call", "participants": map(wire.participant, PARTICIPANTS), **changes}
+    data = path.read_bytes()
+    return [
+        recordings_pb2.CreateRecordingJobRequest(config=recordings_pb2.RecordingConfig(**fields)),
+        *(recordings_pb2.CreateRecordingJobRequest(data=data[at : at + 8_192]) for at in range(0, len(data), 8_192)),
+    ]
+
+
+async def create(running: Running, path: Path, **changes: Any) -> recordings_pb2.RecordingJob:
+    return (await running.recordings.CreateRecordingJob(iter(upload(path, **changes)))).job
+
+
+async def watch(running: Running, job_id: str) -> list[recordings_pb2.RecordingJob]:
+    request = recordings_pb2.WatchRecordingJobRequest(id=job_id)
+    return [response.job async for response in running.recordings.WatchRecordingJob(request)]
+
+
+async def timeline_of(running: Running, job_id: str) -> CallTimeline:
+    request = recordings_pb2.GetRecordingTimelineRequest(id=job_id)
+    parts = [response.timeline async for response in running.recordings.GetRecordingTimeline(request)]
+    return wire.timeline_from_parts(parts)
+
+
+async def test_a_recording_gives_the_timeline_of_the_live_call(launch: Launch, wav: Path) -> None:
+    running = await launch()
+    job = await create(running, wav)
+    assert (job.name, job.state in {recordings_pb2.JOB_STATE_QUEUED, recordings_pb2.JOB_STATE_RUNNING}) == (
+        "a call",
+        True,
+    )
+    states = await watch(running, job.id)
+    assert states[-1].state == recordings_pb2.JOB_STATE_SUCCEEDED
+    assert states[-1].progress == 1
+    assert states[-1].end_time.ToDatetime() >= states[-1].create_time.ToDatetime()
+    shares = [each.progress for each in states]
+    assert shares == sorted(shares)
+    recorded = await timeline_of(running, job.id)
+    call = stream_call(running.channel, open_recording(wav), CallConfig("a call", PARTICIPANTS, RATE_HZ), speed=None)
+    live = [reply async for reply in call][-1]
+    assert isinstance(live, CallTimeline)
+    by_id = {each.id: each for each in recorded.moments}
+    assert by_id == {each.id: each for each in live.moments}
+    assert replace(recorded, moments=()) == replace(live, moments=())
+
+
+async def test_a_cut_recording_says_so(launch: Launch, wav: Path) -> None:
+    running = await launch()
+    wav.write_bytes(wav.read_bytes()[:-40_000])
+    job = await create(running, wav)
+    await watch(running, job.id)
+    assert codes((await timeline_of(running, job.id)).notices) == ["truncated_recording"]
+
+
+async def test_an_unreadable_recording_fails_its_job_with_the_reason(launch: Launch, tmp_path: Path) -> None:
+    running = await launch()
+    path = tmp_path / "notes.wav"
+    path.write_text("these are not samples")
+    done = (await watch(running, (await create(running, path)).id))[-1]
+    assert done.state == recordings_pb2.JOB_STATE_FAILED
+    assert done.error.startswith("the recording: expected")
+    assert str(tmp_path) not in done.error
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await timeline_of(running, done.id)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_recording_needs_a_channel_per_party(launch: Launch, tmp_path: Path) -> None:
+    running = await launch()
+    path = tmp_path / "mono.wav"
+    soundfile.write(path, tone(1)[:, 0], RATE_HZ)
+    done = (await watch(running, (await create(running, path)).id))[-1]
+    assert done.error == "expected a recording with a channel 1, found channels 0 to 0"
+
+
+async def test_sending_a_request_again_gives_the_same_job(launch: Launch, wav: Path) -> None:
+    running = await launch()
+    first = await create(running, wav, request_id="r1")
+    assert (await create(running, wav, request_id="r1")).id == first.id
+    together = await asyncio.gather(*(create(running, wav, request_id="r2") for _ in range(3)))
+    assert len({job.id for job in together}) == 1
+    assert (await create(running, wav)).id != (await create(running, wav)).id
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await create(running, wav, request_id="r1", name="another call")
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda requests: requests[1:], "config"),
+        (lambda requests: [*requests, requests[0]], "data"),
+        (lambda requests: requests[:1], "data"),
+        (lambda requests: requests + requests[1:] * 3, "data"),
+        (lambda requests: [], "config"),
+    ],
+)
+async def test_bad_uploads_leave_nothing(
+    launch: Launch, wav: Path, change: Callable[[list[Any]], list[Any]], field: str
+) -> None:
+    running = await launch(max_upload_bytes=200_000)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.recordings.CreateRecordingJob(iter(change(upload(wav))))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    (violation,) = details(caught.value, error_details_pb2.BadRequest).field_violations
+    assert violation.field == field
+    assert (await running.recordings.ListRecordingJobs(recordings_pb2.ListRecordingJobsRequest())).jobs == []
+
+
+async def test_jobs_wait_run_and_are_cancelled(launch: Launch, wav: Path) -> None:
+    release = Event()
+
+    class SlowSession(LevelSession):
+        def push(self, item: Input) -> list[Output]:
+            release.wait(10)
+            return super().push(item)
+
+    running = await launch(SlowSession, max_pending_jobs=2, max_jobs=2)
+    try:
+        first, second = await create(running, wav), await create(running, wav)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await create(running, wav)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert details(caught.value, error_details_pb2.RetryInfo).retry_delay.seconds > 0
+        await running.recordings.CancelRecordingJob(recordings_pb2.CancelRecordingJobRequest(id=second.id))
+        assert (await watch(running, second.id))[-1].state == recordings_pb2.JOB_STATE_CANCELLED
+        third = await create(running, wav)  # takes the place of the one that was cancelled
+        found = await running.recordings.ListRecordingJobs(recordings_pb2.ListRecordingJobsRequest())
+        assert [job.id for job in found.jobs] == [first.id, third.id]
+        await running.recordings.CancelRecordingJob(recordings_pb2.CancelRecordingJobRequest(id=first.id))
+    finally:
+        release.set()
+    assert (await watch(running, first.id))[-1].state == recordings_pb2.JOB_STATE_CANCELLED
+    assert (await watch(running, third.id))[-1].state == recordings_pb2.JOB_STATE_SUCCEEDED
+    again = await running.recordings.CancelRecordingJob(recordings_pb2.CancelRecordingJobRequest(id=third.id))
+    assert again.job.state == recordings_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_lists_come_in_pages(launch: Launch, wav: Path) -> None:
+    running = await launch()
+    ids = [(await create(running, wav)).id for _ in range(5)]
+    found: list[list[str]] = []
+    token = ""
+    while not found or token:
+        request = recordings_pb2.ListRecordingJobsRequest(page_size=2, page_token=token)
+        response = await running.recordings.ListRecordingJobs(request)
+        found.append([job.id for job in response.jobs])
+        token = response.next_page_token
+    assert found == [ids[:2], ids[2:4], ids[4:]]
+    for bad in ({"page_token": "nonsense"}, {"page_token": "٣"}, {"page_size": -1}):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.recordings.ListRecordingJobs(recordings_pb2.ListRecordingJobsRequest(**bad))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_unknown_jobs_are_not_found(launch: Launch) -> None:
+    running = await launch()
+    stub = running.recordings
+    for request in (
+        lambda: stub.GetRecordingJob(recordings_pb2.GetRecordingJobRequest(id="none")),
+        lambda: stub.CancelRecordingJob(recordings_pb2.CancelRecordingJobRequest(id="none")),
+        lambda: watch(running, "none"),
+        lambda: timeline_of(running, "none"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await request()
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+# A client that knows only reflection
+
+
+async def curl(running: Running, method: str, *bodies: Any) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        BUF,
+        *("curl", "--protocol", "grpc", "--http2-prior-knowledge", "--data", "@-"),
+        f"http://{running.address}/{method}",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await process.communicate("".join(map(json.dumps, bodies)).encode())
+    return process.returncode or 0, (out + err).decode()
+
+
+async def test_other_clients_find_everything_by_reflection(launch: Launch) -> None:
+    running = await launch()
+    _, found = await curl(running, "grpc.health.v1.Health/Check", {"service": "affectline.v1.RecordingService"})
+    assert json.loads(found) == {"status": "SERVING"}
+    assert await curl(running, "affectline.v1.RecordingService/ListRecordingJobs", {}) == (0, "{}\n")
+    _, found = await curl(running, "affectline.v1.RecordingService/GetRecordingJob", {"id": "none"})
+    assert json.loads(found)["code"] == "not_found"
+    party = {"id": "caller", "role": "ROLE_CUSTOMER", "consent": "CONSENT_GRANTED"}
+    call = {"name": "a call", "participants": [party], "encoding": "AUDIO_ENCODING_LINEAR16", "audioChannelCount": 1}
+    _, found = await curl(running, "affectline.v1.AnalyzeService/Analyze", {"config": call})
+    assert json.loads(found)["code"] == "invalid_argument"
+    assert "config.sample_rate_hertz: expected 8000 to 192000, found 0" in found
+    call["sampleRateHertz"] = RATE_HZ
+    requests = [{"config": call}, {"text": {"participant": "caller", "text": "thank you"}}, {"end": {}}]
+    code, found = await curl(running, "affectline.v1.AnalyzeService/Analyze", *requests)
+    assert code == 0
+    assert '"text": "thank you"' in found
+    assert "affectline.timeline/1" in found

@@ -1,0 +1,83 @@
+"""The timeline in a terminal."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from affectline.models.labels import LABELS
+from affectline.server.terminal import render_terminal
+
+from .sample_timeline import empty_timeline, no_consent_timeline, sample_timeline
+
+pytestmark = pytest.mark.unit
+
+
+def shown(timeline, **options) -> str:
+    file = io.StringIO()
+    render_terminal(timeline, Console(file=file, **{"width": 80, **options}))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("make", [sample_timeline, empty_timeline, no_consent_timeline])
+def test_piped_output_is_plain_and_fits(make, width) -> None:
+    text = shown(make(), width=width)
+    assert "\x1b" not in text
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+def test_everything_a_supervisor_needs_is_there() -> None:
+    timeline = sample_timeline()
+    text = " ".join(shown(timeline).split())
+    for line in timeline.summary.lines:
+        assert line in text
+    for highlight in timeline.summary.highlights:
+        assert highlight.reason in text
+        assert highlight.quote in text
+    for suggestion in timeline.suggestions:
+        assert suggestion.text in text
+        assert suggestion.reason in text
+    for label in LABELS:
+        assert label in text
+    assert "likely, 0.73" in text
+    assert timeline.notices[0].message in text
+
+
+def test_valence_is_above_the_ribbon_when_pleasant_and_below_when_not() -> None:
+    lines = shown(sample_timeline()).splitlines()
+    ribbon = next(i for i, line in enumerate(lines) if line.startswith("customer"))
+    angry, grateful = lines[ribbon].index("Angry"), lines[ribbon].index("Gra")
+    assert lines[ribbon + 1][angry] == "█"
+    assert lines[ribbon - 1][angry] == " "
+    assert lines[ribbon - 1][grateful] == "█"
+    assert lines[ribbon + 1][grateful : grateful + 1].strip() == ""
+
+
+def test_a_terminal_gets_colours() -> None:
+    assert "48;2;178;24;43" in shown(sample_timeline(), force_terminal=True, color_system="truecolor")
+
+
+def test_without_consent_nothing_but_the_reason_is_shown() -> None:
+    text = shown(no_consent_timeline())
+    assert "consent denied" in text
+    assert "did not consent" in text
+    assert "Top moments" not in text
+    assert "█" not in text.replace("█ both", "")
+
+
+def test_a_call_without_length_is_shown() -> None:
+    text = shown(replace(empty_timeline(), duration_us=0, moments=()), width=20)
+    assert "Nobody spoke in this call." in " ".join(text.split())
+
+
+def test_what_was_said_cannot_steer_the_terminal() -> None:
+    timeline = sample_timeline()
+    first, *rest = timeline.summary.highlights
+    hostile = replace(first, quote="\x1b[2J\x07[bold red]gone[/]\u202e")
+    timeline = replace(timeline, summary=replace(timeline.summary, highlights=(hostile, *rest)))
+    text = shown(timeline)
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert "[bold red]gone[/]" in text

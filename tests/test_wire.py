@@ -1,0 +1,420 @@
+"""Messages to types and back."""
+
+import struct
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from affectline.models.errors import CapacityError, InvalidInputError
+from affectline.models.labels import Label
+from affectline.models.signals import (
+    AffectEstimate,
+    AffectScores,
+    AudioChunk,
+    Gap,
+    GapReason,
+    Modality,
+    Span,
+    TextEvent,
+    VideoFrame,
+    VocalFeatures,
+    Word,
+)
+from affectline.pipelines.session import ConsentChange
+from affectline.pipelines.timeline import (
+    Absence,
+    Affect,
+    CallTimeline,
+    Consent,
+    Contributor,
+    Dynamics,
+    Highlight,
+    Moment,
+    Notice,
+    Participant,
+    Role,
+    SpeechTurn,
+    Suggestion,
+    SuggestionKind,
+    Summary,
+    Utterance,
+    VocalSummary,
+)
+from affectline.protos.v1 import analyze_pb2, recordings_pb2, timeline_pb2
+from affectline.server import wire
+
+pytestmark = pytest.mark.unit
+
+PARTICIPANTS = (
+    Participant("caller", "customer", 0, "granted"),
+    Participant("anna", "agent", 1, "granted", "works council agreement"),
+    Participant("interpreter", "other", 2),
+)
+UTTERANCE = Utterance(
+    id="u1",
+    span=Span(1_000_000, 2_500_000),
+    participant="caller",
+    text="Grüezi, tschüss",
+    words=(Word("Grüezi,", Span(1_000_000, 1_400_000), 0.9), Word("tschüss", Span(1_500_000, 2_000_000), 0.0)),
+    language="de",
+    confidence=0.83,
+    final=True,
+    revision=2,
+    translation="",
+)
+ESTIMATE = AffectEstimate(
+    span=Span(0, 1_000_000),
+    participant="caller",
+    modality="voice",
+    scores=AffectScores({"angry": 0.75, "neutral": 0.25}, -0.7, 0.0, None, 0.6, ("loud", "fast")),
+    quality=0.9,
+    model="voice@1",
+)
+MOMENT = Moment(
+    id="caller/0",
+    span=Span(0, 1_000_000),
+    participant="caller",
+    affect=Affect("angry", 0.1 + 0.2, {"angry": 0.1 + 0.2, "neutral": 0.7}, -0.5, 0.0, None),
+    contributors=(
+        Contributor("voice", 0.6, ESTIMATE),
+        Contributor(
+            "text",
+            0.4,
+            AffectEstimate(Span(0, 5), "caller", "text", AffectScores(None, 0.0, None, None, 1.0), 0.0, "t@2"),
+        ),
+    ),
+    absent=(Absence("face", "no camera"),),
+    stress=0.0,
+    level_dbfs=-23.5,
+    speech_ratio=0.4,
+    revision=1,
+    final=False,
+)
+SILENT = Moment(
+    "anna/0", Span(0, 1_000_000), "anna", Affect("unknown", 0.0, {}, None, None, None), (), (), None, None, 0.0, 0, True
+)
+SUGGESTION = Suggestion(
+    id="s1",
+    kind="assist",
+    action="say:acknowledge",
+    text="Acknowledge the wait.",
+    reason="Angry for 12 s.",
+    participant="caller",
+    because=("caller/0", "u1"),
+    confidence=0.7,
+    priority="high",
+    created_us=1,
+    expires_us=2,
+    policy="default@1",
+)
+VOCAL = VocalSummary(
+    "u1",
+    "caller",
+    Span(0, 9),
+    VocalFeatures(f0_median_hz=180.0, jitter=0.0, voiced_ratio=0.5),
+    {"f0_median_hz": 1.5},
+    True,
+)
+TIMELINE = CallTimeline(
+    name="a call",
+    duration_us=2_500_000,
+    rate_hz=8_000,
+    participants=PARTICIPANTS,
+    utterances=(UTTERANCE,),
+    moments=(MOMENT, SILENT),
+    suggestions=(SUGGESTION,),
+    speech=(SpeechTurn("caller", Span(0, 7)),),
+    vocal=(VOCAL,),
+    dynamics=(Dynamics("caller", 10, 0.5, 1, 2, 3, None), Dynamics("anna", 10, 0.5, 1, 2, 3, 144.5)),
+    summary=Summary(("It went well.",), (Highlight("caller/0", 5, "caller", "angry", 0.3, "tschüss", "the loudest"),)),
+    notices=(Notice("clipped_audio", "The audio is clipped.", 3, "caller"),),
+    models={"voice_affect": "voice@1"},
+)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        UTTERANCE,
+        MOMENT,
+        SILENT,
+        SUGGESTION,
+        TIMELINE.speech[0],
+        VOCAL,
+        TIMELINE.notices[0],
+        Notice("x", "y", 0),
+        wire.Cursor(5, 3),
+    ],
+)
+def test_replies_survive_the_wire(item: wire.Reply) -> None:
+    sent = wire.reply(item).SerializeToString()
+    assert wire.reply_from_wire(analyze_pb2.AnalyzeResponse.FromString(sent)) == item
+
+
+def test_timeline_survives_the_wire() -> None:
+    (part,) = wire.timeline_parts(TIMELINE)
+    sent = timeline_pb2.Timeline.FromString(part.SerializeToString())
+    assert wire.timeline_from_parts([sent]) == TIMELINE
+
+
+def test_a_long_timeline_comes_in_parts_below_the_default_limit() -> None:
+    timeline = CallTimeline(**{**_fields(TIMELINE), "moments": (MOMENT,) * 10_000, "utterances": (UTTERANCE,) * 500})
+    parts = list(wire.timeline_parts(timeline))
+    assert len(parts) > 2
+    assert max(part.ByteSize() for part in parts) < 2**21
+    assert wire.timeline_from_parts(parts) == timeline
+    joined = timeline_pb2.Timeline.FromString(b"".join(part.SerializeToString() for part in parts))
+    assert wire.timeline_from_parts([joined]) == timeline
+
+
+def _fields(timeline: CallTimeline) -> dict[str, Any]:
+    return {name: getattr(timeline, name) for name in CallTimeline.__dataclass_fields__}
+
+
+@pytest.mark.parametrize(
+    ("ours", "values"),
+    [
+        (Role, wire.ROLES),
+        (Consent, wire.CONSENTS),
+        (Label, wire.EMOTIONS),
+        (Modality, wire.MODALITIES),
+        (SuggestionKind, wire.KINDS),
+        (GapReason, wire.GAP_REASONS | {"consent withdrawn": None}),
+    ],
+)
+def test_every_name_has_a_value_on_the_wire(ours: Any, values: Mapping[str, object]) -> None:
+    assert set(get_args(ours)) == set(values)
+
+
+def config_message(**changes: Any) -> analyze_pb2.CallConfig:
+    fields: dict[str, Any] = {
+        "name": "a call",
+        "participants": [
+            wire.participant(Participant("caller", "customer", 0, "granted")),
+            party(id="anna", role="ROLE_AGENT", channel=1),
+        ],
+        "encoding": "AUDIO_ENCODING_LINEAR16",
+        "sample_rate_hertz": 8_000,
+        "audio_channel_count": 2,
+    }
+    return analyze_pb2.CallConfig(**{**fields, **changes})
+
+
+def party(**changes: Any) -> timeline_pb2.Participant:
+    fields: dict[str, Any] = {"id": "x", "role": "ROLE_OTHER", "channel": 0, **changes}
+    return timeline_pb2.Participant(**fields)
+
+
+def test_config_is_read_as_it_was_written() -> None:
+    config, audio = wire.read_call_config(config_message(language="de", translate=True, interim_results=True))
+    assert wire.read_call_config(wire.call_config(config, audio).config) == (config, audio)
+    assert (config.language, config.translate, config.interim_results) == ("de", True, True)
+    assert audio == wire.AudioFormat("linear16", 8_000, 2)
+
+
+def test_unsaid_consent_is_pending_and_no_basis_is_none() -> None:
+    config, _ = wire.read_call_config(config_message())
+    assert [each.consent for each in config.participants] == ["granted", "pending"]
+    assert config.participants[1].biometric_basis is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": ""}, "config.name"),
+        ({"name": "x" * 257}, "config.name"),
+        ({"participants": []}, "config.participants"),
+        ({"participants": [party(id=str(n), channel=n) for n in range(9)]}, "config.participants"),
+        ({"participants": [party(), party(channel=1)]}, "config.participants[1].id"),
+        ({"participants": [party(), party(id="y")]}, "config.participants[1].channel"),
+        ({"participants": [party(channel=2)]}, "config.participants[0].channel"),
+        ({"participants": [party(channel=-1)]}, "config.participants[0].channel"),
+        ({"participants": [party(id="")]}, "config.participants[0].id"),
+        ({"participants": [party(role=0)]}, "config.participants[0].role"),
+        ({"participants": [party(role=77)]}, "config.participants[0].role"),
+        ({"participants": [party(consent=77)]}, "config.participants[0].consent"),
+        ({"participants": [party(biometric_basis="x" * 257)]}, "config.participants[0].biometric_basis"),
+        ({"encoding": 0}, "config.encoding"),
+        ({"encoding": 77}, "config.encoding"),
+        ({"sample_rate_hertz": 7_999}, "config.sample_rate_hertz"),
+        ({"sample_rate_hertz": 192_001}, "config.sample_rate_hertz"),
+        ({"audio_channel_count": 9}, "config.audio_channel_count"),
+        ({"language": "English"}, "config.language"),
+    ],
+)
+def test_bad_config_names_the_field(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(wire.MessageError) as caught:
+        wire.read_call_config(config_message(**changes))
+    assert [name for name, _ in caught.value.problems] == [field]
+    assert all("expected" in problem and "found" in problem for _, problem in caught.value.problems)
+
+
+def test_bad_config_names_all_fields_at_once() -> None:
+    with pytest.raises(wire.MessageError) as caught:
+        wire.read_call_config(analyze_pb2.CallConfig())
+    assert {name for name, _ in caught.value.problems} == {
+        "config.name",
+        "config.encoding",
+        "config.sample_rate_hertz",
+        "config.audio_channel_count",
+        "config.participants",
+    }
+
+
+def test_recording_config_needs_no_audio_format() -> None:
+    message = recordings_pb2.RecordingConfig(name="a call", participants=[party(channel=7)], request_id="r1")
+    config = wire.read_recording_config(message)
+    assert (config.name, config.participants[0].channel, config.request_id) == ("a call", 7, "r1")
+    message.participants[0].channel = 8
+    message.request_id = "x" * 129
+    with pytest.raises(wire.MessageError, match=r"request_id.*channel"):
+        wire.read_recording_config(message)
+
+
+def reader(max_us: int = 60_000_000, **changes: Any) -> wire.CallReader:
+    return wire.CallReader(*wire.read_call_config(config_message(**changes)), max_us)
+
+
+LOUDEST_MULAW = 32_124 / 32_768
+LOUDEST_ALAW = 32_256 / 32_768
+
+
+def audio(data: bytes, start_sample: int | None = None) -> analyze_pb2.AnalyzeRequest:
+    return analyze_pb2.AnalyzeRequest(audio=analyze_pb2.Audio(data=data, start_sample=start_sample))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "expected"),
+    [
+        ("AUDIO_ENCODING_LINEAR16", struct.pack("<4h", -32_768, 0, 16_384, 8_192), [[-1, 0.5], [0, 0.25]]),
+        ("AUDIO_ENCODING_FLOAT32", struct.pack("<4f", -1, 0, 0.5, 2), [[-1, 0.5], [0, 1]]),
+        ("AUDIO_ENCODING_MULAW", b"\x00\xff\x80\xff", [[-32_124 / 32_768, 32_124 / 32_768], [0, 0]]),
+        (
+            "AUDIO_ENCODING_ALAW",
+            b"\x2a\xaa\xaa\x2a",
+            [[-32_256 / 32_768, 32_256 / 32_768], [32_256 / 32_768, -32_256 / 32_768]],
+        ),
+    ],
+)
+def test_interleaved_audio_becomes_a_chunk_per_party(encoding: str, data: bytes, expected: list[list[float]]) -> None:
+    chunks: list[Any] = reader(encoding=encoding).read(audio(data))
+    assert [(each.channel, each.rate_hz, each.start_sample) for each in chunks] == [(0, 8_000, 0), (1, 8_000, 0)]
+    np.testing.assert_array_equal([each.pcm for each in chunks], expected)
+
+
+def test_channels_without_a_party_are_not_looked_at() -> None:
+    (chunk,) = reader(participants=[party(channel=1)]).read(audio(struct.pack("<2h", 1, 16_384)))
+    assert isinstance(chunk, AudioChunk)
+    assert (chunk.channel, chunk.pcm.tolist()) == (1, [0.5])
+
+
+def starts(inputs: list[Any]) -> set[int]:
+    return {chunk.start_sample for chunk in inputs}
+
+
+def test_place_in_the_audio_is_kept() -> None:
+    call = reader()
+    frame = bytes(4 * 80)
+    assert starts(call.read(audio(frame))) == {0}
+    assert starts(call.read(audio(frame))) == {80}
+    assert starts(call.read(audio(frame, 1_000))) == {1_000}
+    with pytest.raises(InvalidInputError, match=r"from sample 1080 on .* found sample 1000"):
+        call.read(audio(frame, 1_000))
+    assert starts(call.read(audio(frame))) == {1_080}
+    assert call.received_us == 145_000
+
+
+def test_half_a_sample_breaks_the_protocol() -> None:
+    with pytest.raises(wire.MessageError, match=r"multiple of 4 bytes.*found 7"):
+        reader().read(audio(bytes(7)))
+
+
+def test_samples_that_are_no_numbers_are_left_out_and_counted() -> None:
+    call = reader(encoding="AUDIO_ENCODING_FLOAT32")
+    with pytest.raises(InvalidInputError, match="finite"):
+        call.read(audio(struct.pack("<2f", float("nan"), 0)))
+    assert starts(call.read(audio(bytes(8)))) == {1}
+
+
+@pytest.mark.parametrize("start_sample", [None, 8_000, 80_000])
+def test_the_longest_call_is_kept_to(start_sample: int | None) -> None:
+    call = reader(max_us=1_000_000)
+    call.read(audio(bytes(4 * 8_000)))
+    with pytest.raises(CapacityError, match="at most 1 s"):
+        call.read(audio(bytes(4), start_sample))
+
+
+@pytest.mark.parametrize("start_sample", [-1, 3_600 * 8_000 + 1, 2**62])
+def test_impossible_jumps_leave_the_place_as_it_was(start_sample: int) -> None:
+    call = reader(max_us=2**62)
+    with pytest.raises(InvalidInputError, match="at most 3600 s ahead"):
+        call.read(audio(bytes(4), start_sample))
+    assert starts(call.read(audio(bytes(4)))) == {0}
+
+
+def gap(duration_us: int, reason: GapReason | None = "hold") -> analyze_pb2.AnalyzeRequest:
+    value = wire.GAP_REASONS[reason] if reason else analyze_pb2.GAP_REASON_UNSPECIFIED
+    return analyze_pb2.AnalyzeRequest(gap=analyze_pb2.Gap(duration_us=duration_us, reason=value))
+
+
+def test_audio_goes_on_after_a_gap() -> None:
+    call = reader()
+    call.read(audio(bytes(4 * 8_000)))
+    span = Span(1_000_000, 1_500_000)
+    assert call.read(gap(500_000)) == [Gap(0, span, "hold"), Gap(1, span, "hold")]
+    assert starts(call.read(audio(bytes(4)))) == {12_000}
+    with pytest.raises(CapacityError, match="at most 60 s"):
+        call.read(gap(2**62))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        gap(0),
+        gap(-1),
+        gap(8, None),
+        analyze_pb2.AnalyzeRequest(text=analyze_pb2.TextEvent(participant="caller", text="x" * 16_385)),
+        analyze_pb2.AnalyzeRequest(text=analyze_pb2.TextEvent(participant="caller", text="hello", at_us=-1)),
+        analyze_pb2.AnalyzeRequest(video=analyze_pb2.VideoFrame(at_us=2**62)),
+    ],
+)
+def test_unusable_events_do_not_break_the_protocol(message: analyze_pb2.AnalyzeRequest) -> None:
+    with pytest.raises(InvalidInputError, match=r"expected .*found") as caught:
+        reader().read(message)
+    assert not isinstance(caught.value, wire.MessageError)
+
+
+def consent(participant: str, value: int = 0, basis: str | None = None) -> analyze_pb2.AnalyzeRequest:
+    fields: dict[str, Any] = {"participant": participant, "consent": value, "biometric_basis": basis}
+    return analyze_pb2.AnalyzeRequest(consent=analyze_pb2.ConsentChange(**fields))
+
+
+def test_text_video_and_consent() -> None:
+    call = reader()
+    text = analyze_pb2.TextEvent(participant="anna", text="hello", at_us=5)
+    assert call.read(analyze_pb2.AnalyzeRequest(text=text)) == [TextEvent("anna", "hello", 5)]
+    picture = analyze_pb2.VideoFrame(camera="front", image=b"JPEG", at_us=7)
+    (frame,) = call.read(analyze_pb2.AnalyzeRequest(video=picture))
+    assert isinstance(frame, VideoFrame)
+    assert (frame.camera, frame.at_us) == ("front", 7)
+    granted = wire.CONSENTS["granted"]
+    assert call.read(consent("anna", granted, "agreement")) == [ConsentChange("anna", "granted", "agreement")]
+    assert call.read(consent("anna")) == [ConsentChange("anna", "pending")]
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (consent("nobody"), "consent.participant"),
+        (consent("anna", 77), "consent.consent"),
+        (consent("anna", 1, "x" * 257), "consent.biometric_basis"),
+        (analyze_pb2.AnalyzeRequest(config=config_message()), "config"),
+        (analyze_pb2.AnalyzeRequest(), "step"),
+    ],
+)
+def test_breaches_of_the_protocol(message: analyze_pb2.AnalyzeRequest, field: str) -> None:
+    with pytest.raises(wire.MessageError) as caught:
+        reader().read(message)
+    assert [name for name, _ in caught.value.problems] == [field]
