@@ -17,7 +17,7 @@ A pack is a YAML file:
           all:                # each must hold
             - {measure: label, any_of: [confused], min_probability: 0.5, for_s: 4}
           any: []             # where given, at least one must hold too
-        min_confidence: 0.5
+        min_confidence: 0.4
         cooldown_s: 45
         expires_s: 20
         action: say:repeat-simply
@@ -394,7 +394,7 @@ class Policy(_Strict):
     kind: SuggestionKind
     priority: Literal["low", "normal", "high"]
     when: When
-    min_confidence: Ratio = 0.5
+    min_confidence: Ratio = 0.4
     """Least mean probability of the evidence."""
     cooldown_s: Annotated[float, Field(ge=0, le=3600)]
     """Least time between two suggestions of this policy about one party; for routing, of any routing policy."""
@@ -522,8 +522,8 @@ class PolicyEngine:
     """Runs a pack over one call.
 
     Not thread-safe. Feed it everything the session yields. Moments come in time order per party; an utterance
-    or a turn comes before the first final moment of its party that ends at or after its own end. Under these
-    rules the suggestions do not depend on how the parties' items are interleaved (up to 5 s of lag between
+    comes before the first final moment that it overlaps, a turn before the first one of its party that ends at or
+    after its own end. Under these rules the suggestions do not depend on how the parties' items are interleaved (up to 5 s of lag between
     them).
     """
 
@@ -557,7 +557,9 @@ class PolicyEngine:
             return []
         rank = 0 if isinstance(item, SpeechTurn) else 1 if isinstance(item, Utterance) else 2
         span = item.span
-        place = (span.end_us, rank, span.start_us, item.participant, next(self._order))
+        # An utterance counts from its first moment on: those are settled only after it has ended.
+        at_us = span.start_us if isinstance(item, Utterance) else span.end_us
+        place = (at_us, rank, span.start_us, item.participant, next(self._order))
         heapq.heappush(self._pending, (*place, item))
         if not isinstance(item, Moment):
             return []

@@ -184,7 +184,7 @@ class CallSession:
         self._suggestions: list[Suggestion] = []
         self._turns: list[SpeechTurn] = []
         self._vocal: list[VocalSummary] = []
-        self._notices: dict[tuple[str, str | None], Notice] = {}
+        self._notices: list[Notice] = []
 
     @property
     def received_us(self) -> int:
@@ -203,11 +203,12 @@ class CallSession:
         match item:
             case AudioChunk():
                 party = self._channel(item.channel)
+                self._give_up_laggards(party)
                 party.audio.push(item, withheld=party.withheld)
                 return self._collect(self._advance())
             case Gap():
-                samples = item.span.duration_us * self._config.rate_hz // 1_000_000
-                self._channel(item.channel).audio.skip(samples, item.reason)
+                audio = self._channel(item.channel).audio
+                audio.skip((item.span.end_us - audio.received_us) * self._config.rate_hz // 1_000_000, item.reason)
                 return self._collect(self._advance())
             case TextEvent():
                 return self._collect(self._write(item))
@@ -242,7 +243,7 @@ class CallSession:
             vocal=tuple(sorted(self._vocal, key=lambda v: (v.span, v.participant))),
             dynamics=dynamics(participants, self._turns, self._utterances, self.received_us),
             summary=summarise(participants, utterances, moments),
-            notices=tuple(self._notices.values()),
+            notices=tuple(self._notices),
             models=dict(self._models.versions),
         )
 
@@ -274,6 +275,8 @@ class CallSession:
                     self._turns.append(item)
                 case VocalSummary():
                     self._vocal.append(item)
+                case Notice():
+                    self._notices.append(item)
             suggestions = self._engine.feed(item)
             self._suggestions += suggestions
             collected += suggestions
@@ -281,22 +284,22 @@ class CallSession:
 
     def _notice(self, code: str, message: str, participant: str | None = None) -> Iterator[Notice]:
         """Said once per call and party."""
-        if (code, participant) not in self._notices:
-            notice = Notice(code, message, self._frame_us(self._frame), participant)
-            self._notices[code, participant] = notice
-            yield notice
+        if not any((n.code, n.participant) == (code, participant) for n in self._notices):
+            yield Notice(code, message, self._frame_us(self._frame), participant)
 
     def _frame_us(self, frame: int) -> int:
         return frame * self._frame_samples * 1_000_000 // RATE_HZ
 
+    def _give_up_laggards(self, speaking: _Party) -> None:
+        """Others' channels that are too far behind when more comes have lost their media: nobody waits for them."""
+        for party in self._parties.values():
+            behind_us = speaking.audio.received_us - party.audio.received_us
+            if behind_us > MAX_LAG_S * 1_000_000:
+                party.audio.skip(behind_us * self._config.rate_hz // 1_000_000, party.withheld or "loss")
+
     def _advance(self) -> Iterator[Output]:
         """Takes every channel through the frames that all of them have."""
         parties = list(self._parties.values())
-        leader_us = max(party.audio.received_us for party in parties)
-        for party in parties:
-            behind_us = leader_us - party.audio.received_us
-            if behind_us > MAX_LAG_S * 1_000_000:
-                party.audio.skip(behind_us * self._config.rate_hz // 1_000_000, party.withheld or "loss")
         ready = min(party.audio.frames for party in parties)
         gated = {party.participant.id: self._gate(party, self._frame, ready) for party in parties}
         for index in range(ready - self._frame):
@@ -367,13 +370,11 @@ class CallSession:
             return
         speech = (Span(start_us, now_us),)
         yield self._utterance(party, speech[0], reading, final=False)
-        estimates = self._estimates(party, reading, pcm, pcm_us, speech)
-        for second in range(start_us // SECOND_US, -(-now_us // SECOND_US)):
-            known = replace(
-                party.seconds[second],
-                estimates=party.seconds[second].estimates + [e for e in estimates if _within(second, e)],
-                absent=dict(party.seconds[second].absent),
-            )
+        estimates, absent = self._estimates(party, reading, pcm, pcm_us, speech)
+        for second in _seconds(speech[0]):
+            known = party.seconds[second]
+            said = known.estimates + [e for e in estimates if _within(second, e)]
+            known = replace(known, estimates=said, absent=known.absent | absent)
             yield self._moment(party, second, known, final=False)
 
     def _close(self, party: _Party, segment: Segment) -> Iterator[Output]:
@@ -398,10 +399,10 @@ class CallSession:
         yield utterance
         for languages in (party.languages, self._languages):
             languages[utterance.language] += len(utterance.text)
-        for estimate in self._estimates(party, reading, pcm, pcm_us, speech):
-            for second in _seconds(estimate.span):
-                if _within(second, estimate):
-                    party.seconds[second].estimates.append(estimate)
+        estimates, absent = self._estimates(party, reading, pcm, pcm_us, speech)
+        for second in _seconds(span):
+            party.seconds[second].estimates += [e for e in estimates if _within(second, e)]
+            party.seconds[second].absent |= absent
         if party.participant.biometric_allowed:
             yield self._vocal_summary(party, utterance, pcm, pcm_us, speech)
 
@@ -429,8 +430,8 @@ class CallSession:
 
     def _estimates(
         self, party: _Party, reading: Reading, pcm: F32, pcm_us: int, speech: Sequence[Span]
-    ) -> list[AffectEstimate]:
-        """What voice and words say of one utterance; what they cannot say is noted as absent."""
+    ) -> tuple[list[AffectEstimate], dict[Modality, str]]:
+        """What voice and words say of one utterance, and why the others say nothing."""
         name = party.participant.id
         span = Span(speech[0].start_us, speech[-1].end_us)
         estimates: list[AffectEstimate] = []
@@ -447,9 +448,7 @@ class CallSession:
             estimates.append(AffectEstimate(span, name, "text", text.estimate(words), quality, text.model))
         else:
             absent["text"] = f"words in {heard.language!r} are not covered without translation"
-        for second in _seconds(span):
-            party.seconds[second].absent |= absent
-        return estimates
+        return estimates, absent
 
     def _vocal_summary(
         self, party: _Party, utterance: Utterance, pcm: F32, pcm_us: int, speech: Sequence[Span]

@@ -26,7 +26,7 @@ def summarise(
     own = [m for m in moments if m.participant == subject and m.affect.label != UNKNOWN]
     spoken = [u for u in utterances if u.participant == subject]
     lines = (_topic(subject, spoken), _course(subject, own), _turn(own, utterances))
-    return Summary(tuple(line for line in lines if line), _highlights(moments, utterances))
+    return Summary(tuple(line for line in lines if line), _highlights(subject, moments, utterances))
 
 
 def clock(at_us: int) -> str:
@@ -69,14 +69,14 @@ def _turn(known: Sequence[Moment], utterances: Sequence[Utterance]) -> str:
     return f"Turns {'up' if change > 0 else 'down'} at {clock(best.span.start_us)}{quote}."
 
 
-def _highlights(moments: Sequence[Moment], utterances: Sequence[Utterance]) -> tuple[Highlight, ...]:
-    """The strongest moment of each stretch of one label, strongest first, well apart; given back in time order."""
+def _highlights(subject: str, moments: Sequence[Moment], utterances: Sequence[Utterance]) -> tuple[Highlight, ...]:
+    """The strongest moment of each stretch of one label, the subject's first, well apart; given in time order."""
     ranked = []
     for _, run in groupby(sorted(moments, key=lambda m: m.participant), key=lambda m: (m.participant, m.affect.label)):
         peak = max(run, key=lambda m: m.affect.probability)
         if peak.affect.label not in (UNKNOWN, "neutral"):
             ranked.append(peak)
-    ranked.sort(key=lambda m: -m.affect.probability)
+    ranked.sort(key=lambda m: (m.participant != subject, -m.affect.probability))
     chosen: list[Moment] = []
     for moment in ranked:
         if all(abs(moment.span.start_us - other.span.start_us) >= MIN_APART_US for other in chosen):

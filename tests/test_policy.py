@@ -90,7 +90,12 @@ def call(
             second = next(seconds)
             items.append(moment("caller", second, label, probability, stress=stress(second)))
             items.append(moment("rep", second))
-    return sorted(items, key=lambda item: (item.span.end_us, isinstance(item, Moment)))
+    return sorted(items, key=lambda item: (counts_from_us(item), isinstance(item, Moment)))
+
+
+def counts_from_us(item: Item) -> int:
+    """An utterance comes before the moments it lies in, everything else when it has ended."""
+    return item.span.start_us if isinstance(item, Utterance) else item.span.end_us
 
 
 def run(items: Sequence[Output], pack: PolicyPack = DEFAULT) -> list[Suggestion]:
@@ -131,7 +136,7 @@ NEAR_MISSES = {
     "anger-supervisor": call([(10, "neutral"), (7, "angry"), (30, "neutral")]),
     "satisfied-sales": call([(13, "satisfied"), (60, "neutral")]),
     "escalation-risk": call([(10, "neutral"), (9, "frustrated")], stress=lambda second: 0.4),
-    "frustration-empathy": call([(10, "neutral"), (9, "frustrated")], probability=0.49),
+    "frustration-empathy": call([(10, "neutral"), (9, "frustrated")], probability=0.44),
     "confusion-simplify": call([(2, "confused"), (20, "neutral"), (2, "confused")]),
     "sadness-warmth": call([(10, "neutral"), (3, "sad")]),
     "anxiety-reassure": call([(10, "neutral"), (3, "anxious")]),
@@ -403,7 +408,7 @@ def interleaved(items: Sequence[Item], choices: Iterator[bool]) -> list[Item]:
         ahead_us = ends_us[first] - ends_us[second]
         chosen = second if waiting[second] and (not waiting[first] or ahead_us >= 4 * SECOND_US) else first
         item = waiting[chosen].pop(0)
-        ends_us[chosen] = item.span.end_us
+        ends_us[chosen] = counts_from_us(item)
         order.append(item)
     return order
 

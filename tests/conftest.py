@@ -1,0 +1,25 @@
+"""What several test modules share."""
+
+from pathlib import Path
+
+import pytest
+
+from affectline.models.registry import all_models
+from affectline.models.store import Store, default_root
+from affectline.server.engine import DEFAULT_MODELS, Engine
+
+
+@pytest.fixture(scope="session")
+def example() -> Path:
+    """A real two-party call: 8 kHz, left = customer, right = agent."""
+    return Path(__file__).parents[1] / "examples/dealership_call.flac"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The default models, fetched when they are not in the store yet."""
+    store = Store(default_root())
+    for name in DEFAULT_MODELS.values():
+        if (artifact := all_models()[name].artifact) is not None:
+            store.pull(artifact)
+    return Engine(store=store)
