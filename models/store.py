@@ -296,7 +296,10 @@ class Store:
                         raise
                     reasons.append(f"{place}: {error}")
             else:
-                raise FetchError(f"no source gave {file.name} of model {artifact.name}: {'; '.join(reasons)}")
+                raise FetchError(
+                    f"no source gave {file.name} of model {artifact.name} ({'; '.join(reasons)}); without a network, "
+                    "fetch elsewhere with `affectline models bundle` and use `affectline models pull --from`"
+                )
         return raw
 
 

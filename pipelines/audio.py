@@ -7,7 +7,7 @@ from affectline.models.ports import RATE_HZ
 from affectline.models.signals import F32, AudioChunk
 from affectline.pipelines.resample import Resampler
 
-MAX_JUMP_S = 3_600
+MAX_JUMP_S = 600
 """A longer jump in a stream's positions is a broken sender, not a loss."""
 
 
@@ -37,7 +37,7 @@ class ChannelAudio:
     def push(self, chunk: AudioChunk, *, withheld: str | None = None) -> None:
         """`withheld`: why the sound may not be used; only its length is kept.
 
-        Raises InvalidInputError for another rate, or a position more than an hour ahead.
+        Raises InvalidInputError for another rate, or a position more than MAX_JUMP_S ahead.
         """
         if chunk.rate_hz != self._rate_hz:
             raise InvalidInputError(f"expected audio at {self._rate_hz} Hz, found {chunk.rate_hz} Hz")

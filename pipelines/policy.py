@@ -523,8 +523,8 @@ class PolicyEngine:
 
     Not thread-safe. Feed it everything the session yields. Moments come in time order per party; an utterance
     comes before the first final moment that it overlaps, a turn before the first one of its party that ends at or
-    after its own end. Under these rules the suggestions do not depend on how the parties' items are interleaved (up to 5 s of lag between
-    them).
+    after its own end. Under these rules the suggestions do not depend on how the parties' items are interleaved (up
+    to 5 s of lag between them).
     """
 
     def __init__(self, pack: PolicyPack, participants: Iterable[Participant]) -> None:

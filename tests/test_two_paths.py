@@ -128,6 +128,7 @@ async def test_missing_models_stop_the_server_with_advice(tmp_path: Path) -> Non
 async def test_an_address_in_use_is_named() -> None:
     async with server_process() as first:
         port = (await logged(first, r"listening on 127\.0\.0\.1:(\d+)"))[1]
+        await logged(first, "ready$")
         async with server_process(AFFECTLINE_LISTEN=f"127.0.0.1:{port}") as second:
             await logged(second, rf"error: expected a free address to listen on, found 127\.0\.0\.1:{port}")
             assert await second.wait() == 1

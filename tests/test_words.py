@@ -143,6 +143,6 @@ def test_any_text_gives_scores_in_range(text: str) -> None:
 def test_it_is_registered_with_a_card() -> None:
     spec = all_models()["words-first"]
     assert spec.id == WORDS.model
-    card = yaml.safe_load((Path(cards.__path__[0]) / "words.yaml").read_text(encoding="utf-8"))
+    card = yaml.safe_load((Path(cards.__path__[0]) / "words-first.yaml").read_text(encoding="utf-8"))
     assert (card["name"], card["version"], card["task"]) == (spec.name, spec.version, spec.task)
     assert set(card["produces"]) | set(card["never_produces"]) == set(LABELS)

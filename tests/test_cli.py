@@ -1,0 +1,168 @@
+"""The command line on real files, good and bad."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from affectline.server.engine import Engine
+from affectline.server.exports import CSV_COLUMNS, from_json
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[1]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(engine: Engine, tmp_path: Path) -> Run:
+    """Runs `affectline ARGS…` in an empty folder; the models are in the store."""
+
+    def run(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "affectline.server.cli", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT / ".pkgroot"), "COLUMNS": "80", **environment},
+        )
+
+    return run
+
+
+@pytest.fixture
+def short(example: Path, tmp_path: Path) -> Path:
+    """The first 8 s of the example."""
+    pcm, rate_hz = soundfile.read(example, dtype="int16")
+    path = tmp_path / "short.wav"
+    soundfile.write(path, pcm[: 8 * rate_hz], rate_hz)
+    return path
+
+
+def test_analyze_prints_a_timeline_and_writes_what_was_asked_for(run: Run, short: Path, tmp_path: Path) -> None:
+    done = run("analyze", short, "--json", "call.json", "--html", "call.html", "--csv", "call.csv", "--with-audio")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    timeline = from_json((tmp_path / "call.json").read_bytes())
+    assert [p.id for p in timeline.participants] == ["customer", "agent"]
+    assert "Thank you for calling" in timeline.utterances[0].text
+    assert (tmp_path / "call.csv").read_text().splitlines()[0].split(",") == list(CSV_COLUMNS)
+    assert "data:audio/ogg;base64," in (tmp_path / "call.html").read_text()
+
+
+def test_json_to_standard_output_is_only_json(run: Run, short: Path) -> None:
+    done = run("analyze", short, "--json", "-", "--channels", "agent,customer")
+    assert [p["id"] for p in json.loads(done.stdout)["participants"]] == ["agent", "customer"]
+
+
+def test_several_files_go_into_a_folder(run: Run, short: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.wav"
+    other.write_bytes(short.read_bytes())
+    done = run("analyze", short, other, "--json", "out")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["other.wav.json", "short.wav.json"]
+
+
+def test_consent_is_the_operators_to_state(run: Run, short: Path) -> None:
+    done = run("analyze", short, "--json", "-", "--consent", "customer=denied,agent=granted")
+    timeline = from_json(done.stdout.encode())
+    assert {u.participant for u in timeline.utterances} == {"agent"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--channels", "customer"), "one party for each of the recording's 2 channels, found 1: customer"),
+        (("--channels", "customer,robot"), "expected a role of customer, agent, other; found 'robot'"),
+        (("--channels", "customer,customer"), "ids of their own"),
+        (("--consent", "maybe"), "expected a consent of granted, pending, denied; found 'maybe'"),
+        (("--consent", "customer=granted"), "expected the consent of agent"),
+        (("--consent", "granted,boss=denied"), "found one of boss"),
+        (("--language", "tlh"), "found 'tlh'"),
+        (("--raw", "mp3"), "ENCODING:RATE_HZ:CHANNELS"),
+        (("--json", "no/such/folder/call.json"), "cannot write no/such/folder/call.json"),
+    ],
+)
+def test_bad_options_are_one_sentence(run: Run, short: Path, arguments: tuple[str, ...], expected: str) -> None:
+    done = run("analyze", short, *arguments)
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def wav(path: Path, pcm: np.ndarray, rate_hz: int = 16_000) -> Path:
+    soundfile.write(path, pcm, rate_hz, format="WAV")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda p: (p.write_bytes(b""), p)[1], "empty"),
+        (lambda p: (p.write_text("This is no recording. " * 50), p)[1], "expected"),
+        (lambda p: wav(p, np.zeros(1)), "found"),
+        (lambda p: wav(p, np.zeros((16_000, 8))), "the recording has 8 channels"),
+        (lambda p: p, "found"),
+        (lambda p: p.parent, "found"),
+    ],
+    ids=["empty", "text", "one sample", "eight channels", "missing", "a folder"],
+)
+def test_unusable_files_are_named_with_what_was_found(
+    run: Run, tmp_path: Path, make: Callable[[Path], Path], expected: str
+) -> None:
+    path = make(tmp_path / "call.wav")
+    done = run("analyze", path, "--json", "call.json")
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "call.json").exists()
+
+
+def test_odd_but_honest_files_are_analysed(run: Run, tmp_path: Path, example: Path) -> None:
+    pcm, rate_hz = soundfile.read(example, dtype="float32")
+    voice = np.repeat(pcm[: 8 * rate_hz, 1], 12)  # 96 kHz
+    files = [
+        wav(tmp_path / "wide.mp3", voice, 96_000),  # WAV under a wrong name
+        wav(tmp_path / "clipped.wav", np.clip(pcm[: 8 * rate_hz, 1] * 30, -1, 1), rate_hz),
+        wav(tmp_path / "eight.wav", np.repeat(pcm[: 8 * rate_hz, 1:], 8, axis=1), rate_hz),
+    ]
+    whole = (tmp_path / "clipped.wav").read_bytes()
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(whole[: len(whole) * 3 // 4])
+    for path in [*files, cut]:
+        channels = ("--channels", "customer,-,-,-,-,-,-,-") if path.name == "eight.wav" else ()
+        done = run("analyze", path, "--json", "-", "--language", "en", *channels)
+        assert done.returncode == 0, done.stderr
+        timeline = from_json(done.stdout.encode())
+        assert timeline.utterances
+        codes = {notice.code for notice in timeline.notices}
+        assert ("clipped_audio" in codes) == (path.name in {"clipped.wav", "cut.wav"})
+        assert ("truncated_recording" in codes) == (path.name == "cut.wav")
+
+
+def test_without_a_network_and_models_the_way_out_is_named(run: Run, short: Path, tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:9"
+    done = run(
+        "analyze",
+        short,
+        AFFECTLINE_MODELS=str(tmp_path / "store"),
+        PIP_INDEX_URL=nowhere,
+        PIP_FIND_LINKS="",
+        PIP_RETRIES="0",
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "--from" in done.stderr
+
+
+def test_help_names_every_command(run: Run) -> None:
+    out = run("--help").stdout
+    assert all(command in out for command in ("analyze", "serve", "call", "models"))
