@@ -14,7 +14,7 @@ from affectline.pipelines.timeline import Affect, Contributor
 
 PRIOR: dict[Label, float] = {label: 0.46 if label == "neutral" else 0.06 for label in LABELS}
 """Most seconds of most calls are neutral; it takes evidence to say otherwise."""
-MODALITY_WEIGHT: dict[Modality, float] = {"voice": 0.6, "text": 1.0, "face": 0.8, "stress": 0.5, "dynamics": 0.3}
+MODALITY_WEIGHT: dict[Modality, float] = {"voice": 0.6, "text": 1.0, "face": 0.8, "stress": 0.2, "dynamics": 0.3}
 """Voice counts less than words: its first head learnt from acted speech in another language."""
 FLOOR = 0.02
 """No model's zero is a certainty: the least probability a model's label counts with."""
