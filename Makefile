@@ -30,7 +30,7 @@ serve: install ## Serve the gRPC API on 127.0.0.1:50051
 lint: .venv/.test ## Style, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p affectline.models -p affectline.pipelines -p affectline.server
+	$(BIN)/mypy -p affectline.models -p affectline.pipelines -p affectline.server -p benchmarks
 	PYTHONPATH=.pkgroot $(BIN)/lint-imports
 
 test: .venv/.test ## Every test but those against other implementations
@@ -46,11 +46,15 @@ test-reference: .venv/.test ## Compare with openai-whisper on the same weights (
 	$(BIN)/pytest -m reference
 
 bench: .venv/.test ## Figures of the README; DATA=DIR holds labels.csv
-	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'
-	$(BIN)/affectline models pull whisper-base whisper-base-fp32
-	$(BIN)/python -m benchmarks.transcript --data $(DATA) --json benchmarks/results/transcript.json
+	$(BIN)/python -m pip install --quiet --editable '.[test,bench,reference]'
+	$(BIN)/affectline models pull
+	$(BIN)/affectline models pull whisper-base-fp32
+	$(BIN)/python -m benchmarks.transcript --data $(DATA) --limit 120 --json benchmarks/results/transcript.json
 	$(BIN)/python -m benchmarks.speed --data $(DATA) --json benchmarks/results/speed.json
 	$(BIN)/python -m benchmarks.tables
+
+docs: .venv/.test ## Write docs/models.md and docs/settings.md
+	$(BIN)/python docs/generate.py
 
 protos: .venv/.test ## Generate code from protos/
 	PYTHON=$(BIN)/python protos/generate.sh

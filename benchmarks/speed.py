@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from affectline.models.convert.whisper import mel_filters
 from affectline.models.ports import RATE_HZ
 from affectline.models.runtime import Runtime
 from affectline.models.signals import F32, AudioChunk, Span
@@ -26,7 +27,7 @@ from affectline.models.zoo import whisper
 from affectline.pipelines.fusion import fuse
 from affectline.pipelines.policy import PolicyEngine
 from affectline.pipelines.session import CallConfig
-from affectline.pipelines.timeline import CallTimeline, Participant
+from affectline.pipelines.timeline import CallTimeline, Moment, Participant, SpeechTurn, Utterance
 from affectline.pipelines.vocal import vocal_features
 from affectline.pipelines.voice import voice_estimates
 from affectline.server.engine import DEFAULT_MODELS, Engine
@@ -92,10 +93,8 @@ def load_pipeline(threads: int) -> float:
 
 def analyze(sound: F32, rate_hz: int, language: str | None) -> CallTimeline:
     """The whole pipeline, a party per channel."""
-    parties = tuple(
-        Participant(role, role, channel, "granted")
-        for channel, role in zip(range(len(sound)), ("customer", "agent"), strict=False)
-    )
+    both = (Participant("customer", "customer", 0, "granted"), Participant("agent", "agent", 1, "granted"))
+    parties = both[: len(sound)]
     engine: Engine = _loaded["engine"]
     session = engine.open(CallConfig("benchmark", parties, rate_hz, language))
     for start in range(0, sound.shape[1], rate_hz):
@@ -118,7 +117,7 @@ def stages(path: Path, language: str | None) -> dict[str, float]:
     took = {"decode": decode_s, "resample": resample_s, "speech gate": gate_s}
     names = ("log-mel", "encoder", "decoder", "voice head", "vocal features", "text", "fusion and policy")
     took |= dict.fromkeys(names, 0.0)
-    filters = whisper.conversion.mel_filters()
+    filters = mel_filters()
     channel_of = {party.id: party.channel for party in timeline.participants}
     for utterance in timeline.utterances:
         start, end = (t * RATE_HZ // 1_000_000 for t in (utterance.span.start_us, utterance.span.end_us))
@@ -130,11 +129,9 @@ def stages(path: Path, language: str | None) -> dict[str, float]:
         took["encoder"] += encode_s - mel_s
         took["decoder"] += decoder_s
         if utterance.participant == "customer":
-            span = Span(0, end * 1_000_000 // RATE_HZ - start * 1_000_000 // RATE_HZ)
-            head_s, _ = timed(
-                lambda e=encoding, s=span: list(voice_estimates(models.voice, "customer", e, 0, [s], 1.0))
-            )
-            took["voice head"] += head_s
+            spoken = [Span(0, utterance.span.duration_us)]
+            estimates = voice_estimates(models.voice, "customer", encoding, 0, spoken, 1.0)
+            took["voice head"] += timed(partial(list, estimates))[0]
             took["vocal features"] += timed(partial(vocal_features, pcm))[0]
         took["text"] += timed(partial(models.text.estimate, heard.text))[0]
     took["fusion and policy"] = timed(lambda: fuse_again(timeline))[0]
@@ -146,7 +143,7 @@ def fuse_again(timeline: CallTimeline) -> None:
     engine: Engine = _loaded["engine"]
     priors = {model.model: model.prior for model in (engine.models.voice, engine.models.text)}
     policies = PolicyEngine(engine.policies, timeline.participants)
-    items = [*timeline.speech, *timeline.utterances, *timeline.moments]
+    items: list[SpeechTurn | Utterance | Moment] = [*timeline.speech, *timeline.utterances, *timeline.moments]
     for item in sorted(items, key=lambda item: item.span.end_us):
         policies.feed(item)
     policies.finish()

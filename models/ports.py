@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from affectline.models.labels import Label
-from affectline.models.signals import F32, AffectScores, Encoding, Transcription
+from affectline.models.signals import F32, AffectScores, Encoding, FeatureStats, Transcription
 
 Task = Literal[
     "speech_gate", "acoustic_encoder", "recogniser", "voice_affect", "text_affect", "face_detector", "expression"
@@ -61,8 +61,18 @@ class VoiceAffect(Protocol):
     prior: Mapping[Label, float]
     """What it answers where nothing speaks for any label; only what goes beyond it is evidence."""
 
-    def estimate(self, encoding: Encoding, start_frame: int, end_frame: int) -> AffectScores:
-        """Affect of frames [start_frame, end_frame) of the encoding; at least one frame."""
+    def features(self, encoding: Encoding, start_frame: int, end_frame: int) -> F32:
+        """[k] of frames [start_frame, end_frame), at least one; what a site baseline is learnt from."""
+        ...
+
+    def estimate(
+        self, encoding: Encoding, start_frame: int, end_frame: int, site: FeatureStats | None = None
+    ) -> AffectScores:
+        """Affect of frames [start_frame, end_frame) of the encoding; at least one frame.
+
+        site: mean and deviation of `features` over what this deployment usually hears; without it, those of the
+        training data.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ All times are media time in integer microseconds since the start of the call; sp
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -123,6 +123,16 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureStats:
+    """How a model's features lie where it is used: a site baseline, learnt without labels."""
+
+    mean: F32
+    """[k], k as the model's `features` gives."""
+    deviation: F32
+    """[k], standard deviation; > 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class AffectScores:
     """What one affect model says of one piece of input."""
 
@@ -159,22 +169,37 @@ class VocalFeatures:
     """Vocal stress features of one utterance or one second; None where the input cannot carry the feature."""
 
     f0_median_hz: float | None = None
+    """Median pitch in Hz, 60 to 500."""
     f0_range_semitones: float | None = None
-    """10th to 90th percentile."""
+    """10th to 90th percentile of pitch in semitones, >= 0."""
     f0_slope_semitones_s: float | None = None
+    """Slope of a line through the pitch, in semitones per second."""
     f0_deviation_semitones: float | None = None
-    """Standard deviation."""
+    """Standard deviation of pitch in semitones, >= 0."""
     intensity_db: float | None = None
-    """RMS level re full scale."""
+    """RMS level of the speech in dB re full scale, <= 0."""
     jitter: float | None = None
-    """Local jitter, a ratio (0.01 = 1 %)."""
+    """Local jitter, a ratio >= 0 (0.01 = 1 %)."""
     shimmer: float | None = None
-    """Local shimmer, a ratio."""
+    """Local shimmer, a ratio >= 0."""
     hnr_db: float | None = None
-    """Harmonics-to-noise ratio."""
+    """Harmonics-to-noise ratio in dB, about -5 to 40."""
     rate_syllables_s: float | None = None
-    """Syllable nuclei per second of speech."""
+    """Articulation rate: syllable nuclei per second of speech without its pauses, >= 0."""
     pause_ratio: float | None = None
-    """Share of the span without speech, in [0, 1]."""
-    voiced_ratio: float = field(default=0.0)
-    """Share of frames with a pitch, in [0, 1]."""
+    """Share of pauses between the first and the last speech, in [0, 1]."""
+    voiced_ratio: float = 0.0
+    """Share of the speech with a pitch, in [0, 1]."""
+    alpha_ratio_db: float | None = None
+    """Energy of voiced frames from 1 to 5 kHz over 50 Hz to 1 kHz, in dB, about -30 to 5; higher when pressed or loud.
+    On a telephone both ends of the band are missing: it shifts, and compares only with the same kind of line."""
+    hammarberg_db: float | None = None
+    """Hammarberg index of voiced frames: strongest peak up to 2 kHz over strongest from 2 to 5 kHz, in dB, about 0
+    to 50; lower when pressed or loud. On a telephone the upper band ends at its limit of 3.4 kHz."""
+    spectral_slope_db_khz: float | None = None
+    """Spectral tilt: slope of voiced frames' log power spectrum from 500 to 1,500 Hz, in dB per kHz, about -40 to 10;
+    the band lies within a telephone's."""
+    quality: float = 0.0
+    """How fit the sound is for these features (amount of speech and voice, clipping, tones), in [0, 1]."""
+    flaws: tuple[str, ...] = ()
+    """What lowers the quality, in plain words: `too little speech`, `hardly any voice`, `clipped`, `steady tones`."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO, StringIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Annotated, TypeVar
 
 import av
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from affectline.models.errors import AffectlineError, InvalidInputError, StorageError
+from affectline.models.errors import AffectlineError, InvalidInputError
 from affectline.pipelines.media import Encoding, RawFormat, Recording, open_recording
 from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig
@@ -25,6 +24,7 @@ from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Ro
 from affectline.server import models_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
+from affectline.server.files import write_whole
 from affectline.server.report import render_html
 from affectline.server.terminal import render_terminal
 
@@ -110,7 +110,7 @@ def analyze(
                 timeline = analyze_recording(recording, config, engine.open, progress)
             if html:
                 audio = _ogg(recording, config) if with_audio else None
-                _write(_target(html, path, "html", several), render_html(timeline, audio=audio).encode())
+                write_whole(_target(html, path, "html", several), render_html(timeline, audio=audio).encode())
             if csv:
                 _write_csv(_target(csv, path, "csv", several), timeline)
             if json_out == "-":
@@ -118,7 +118,7 @@ def analyze(
                 sys.stdout.flush()
                 continue
             if json_out:
-                _write(_target(Path(json_out), path, "json", several), to_json(timeline))
+                write_whole(_target(Path(json_out), path, "json", several), to_json(timeline))
             console = Console()
             render_terminal(timeline, console)
             if DEFAULT_PARTIES.get(recording.channels) == "customer" and channels is None:
@@ -278,32 +278,10 @@ def _target(out: Path, recording: Path, suffix: str, several: bool) -> Path:
     return out / f"{recording.name}.{suffix}"
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Writes the whole file or nothing."""
-    try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _write_csv(path: Path, timeline: CallTimeline) -> None:
     table = StringIO(newline="")
     write_csv(timeline, table)
-    _write(path, table.getvalue().encode())
+    write_whole(path, table.getvalue().encode())
 
 
 def _ogg(recording: Recording, config: CallConfig) -> bytes:

@@ -32,7 +32,8 @@ class ServerConfig(BaseModel):
         default=None, description="Callers must send it as `authorization: Bearer TOKEN`; health checks need none."
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=os.cpu_count() or 1, description="Threads that analyse media; the number of cores by default."
+        default_factory=lambda: os.cpu_count() or 1,
+        description="Threads that analyse media; the number of cores by default.",
     )
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=16, description="Live calls at the same time; more are refused with the advice to try again."

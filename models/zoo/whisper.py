@@ -148,9 +148,10 @@ class WhisperRecogniser:
         else:
             (first,) = step.feed([special.start])
             detected = _softmax(first[special.first_language :][: len(self.languages)])
-            if usual_language and detected.max() < SURE_OF_LANGUAGE:
-                detected[self.languages.index(usual_language)] = 1.0
-            number, language_confidence = int(detected.argmax()), float(detected.max())
+            number = int(detected.argmax())
+            if usual_language and detected[number] < SURE_OF_LANGUAGE:
+                number = self.languages.index(usual_language)
+            language_confidence = float(detected[number])
             *_, logits = step.feed([special.first_language + number, task, special.no_timestamps])
 
         tokens: list[int] = []

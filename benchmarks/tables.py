@@ -1,0 +1,132 @@
+"""Puts the tables made from benchmarks/results/*.json between the markers of README.md.
+
+    python -m benchmarks.tables [--check]
+
+A table NAME stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; a README uses those it wants.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+Document = dict[str, Any]
+
+
+def transcript(document: Document) -> str:
+    """Word error rate of every system, wide band and telephone band."""
+    rows: dict[str, dict[str, str]] = {}
+    for result in document["results"]:
+        low, high = result["wer_95"]
+        cell = f"{result['wer']:.1%} ({low:.1%} to {high:.1%})"
+        rows.setdefault(result["system"], {})[result["band"]] = cell
+    bands = list(dict.fromkeys(result["band"] for result in document["results"]))
+    table = _table(
+        ["word error rate (95 % interval)", *bands], [[s, *(row[b] for b in bands)] for s, row in rows.items()]
+    )
+    data = document["data"]
+    return f"{table}\n\n{data['name']}: {data['clips']} clips of {data['speakers']} speakers. {_source(document)}"
+
+
+def speed(document: Document) -> str:
+    """Every recogniser's speed with its word error rate beside it, and how many times as fast ours is."""
+    rows = document["recognisers"]
+    ours = {row["threads"]: row["rtf"] for row in rows if row["system"].startswith("affectline")}
+    body = [
+        [
+            row["system"],
+            str(row["threads"]),
+            f"{row['clip_ms']:.0f} ms",
+            f"{row['rtf']:.3f}",
+            f"{row['rtf'] / ours[row['threads']]:.1f}×",
+            "" if row["wer"] is None else f"{row['wer']:.1%}",
+            f"{row['peak_mb']} MB",
+        ]
+        for row in rows
+    ]
+    heads = ["recogniser", "threads", "per clip", "real-time factor", "against ours", "word error rate", "peak memory"]
+    data = document["data"]
+    return (
+        f"{_table(heads, body)}\n\n{data['name']}: {data['clips']} clips, {data['audio_s']:.0f} s in all; "
+        f"medians of {data['repeats']} rounds, the systems taking turns. {_source(document)}"
+    )
+
+
+def stages(document: Document) -> str:
+    """Real-time factor per stage, on single utterances and on a two-party call."""
+    columns = [
+        (f"{kind}, {run['threads']} thread{'s' * (run['threads'] > 1)}", run["rtf"])
+        for kind, name in (("utterances", "utterances"), ("two-party call", "call"))
+        for run in document["stages"][name]
+    ]
+    body = [[stage, *(f"{rtf[stage]:.4f}" for _, rtf in columns)] for stage in columns[0][1]]
+    runs = document["stages"]["call"]
+    memory = (
+        f"Loading takes {max(run['load_s'] for run in runs):.1f} s, peak memory {max(r['peak_mb'] for r in runs)} MB."
+    )
+    return f"{_table(['real-time factor', *(name for name, _ in columns)], body)}\n\n{memory} {_source(document)}"
+
+
+TABLES: dict[str, tuple[str, Callable[[Document], str]]] = {
+    "transcript": ("transcript", transcript),
+    "speed": ("speed", speed),
+    "stages": ("speed", stages),
+}
+"""Marker -> (results/NAME.json, how it is shown)."""
+
+
+def filled(text: str, results: Path = RESULTS) -> str:
+    """The text with every marked table made anew. Raises ValueError for a marker that is unknown or not closed."""
+
+    def replace(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in TABLES:
+            raise ValueError(f"expected a marker of {', '.join(TABLES)}; found {name!r}")
+        source, show = TABLES[name]
+        table = show(json.loads((results / f"{source}.json").read_text()))
+        return f"<!-- bench:{name} -->\n{table}\n<!-- /bench:{name} -->"
+
+    done = re.sub(r"<!-- bench:([\w-]+) -->.*?<!-- /bench:\1 -->", replace, text, flags=re.DOTALL)
+    if done.count("<!-- bench:") != done.count("<!-- /bench:"):
+        raise ValueError("expected every `<!-- bench:NAME -->` to be closed by `<!-- /bench:NAME -->`")
+    return done
+
+
+def _table(heads: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    heads = list(heads)
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _source(document: Document) -> str:
+    machine = document["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"`{machine['command']}` on {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; "
+        f"Python {machine['python']}, {versions}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Put the tables of the results into README.md.")
+    parser.add_argument("--check", action="store_true", help="only tell whether they are up to date")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="another file with markers")
+    args = parser.parse_args()
+    text = args.readme.read_text()
+    try:
+        done = filled(text)
+    except ValueError as error:
+        sys.exit(f"{args.readme.name}: {error}")
+    if args.check and done != text:
+        sys.exit(f"{args.readme.name} is out of date: run `python -m benchmarks.tables`")
+    if not args.check:
+        args.readme.write_text(done)
+
+
+if __name__ == "__main__":
+    main()
