@@ -1,9 +1,8 @@
 # The one door: `make run` shows the main job, `make test` runs the tests. PYTHON picks another interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
-DATA ?= ../shared/data/ravdess_speech
 
-.PHONY: help install run serve lint test test-fast test-reference bench train protos docs clean
+.PHONY: help install run serve lint test test-fast test-reference bench protos docs clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -45,7 +44,8 @@ test-reference: .venv/.test ## Compare with openai-whisper on the same weights (
 	$(BIN)/affectline models pull whisper-base whisper-base-fp32
 	$(BIN)/pytest -m reference
 
-bench: .venv/.test ## Figures of the README; DATA=DIR holds labels.csv
+bench: .venv/.test ## Figures of the README; DATA=DIR holds labels.csv and its clips
+	@test -n "$(DATA)" || { echo "make bench: expected DATA=DIR with labels.csv, found nothing"; exit 2; }
 	$(BIN)/python -m pip install --quiet --editable '.[test,bench,reference]'
 	$(BIN)/affectline models pull
 	$(BIN)/affectline models pull whisper-base-fp32

@@ -26,6 +26,8 @@ class ModelSpec:
     """(folder with the artifact's files, or the zoo folder) -> an object that satisfies the task's port."""
     default: bool = True
     """Whether `models pull` without names fetches it."""
+    restricted: str | None = None
+    """What its licence forbids, in a few words; such a model is used only by who accepts it."""
 
     @property
     def id(self) -> str:
@@ -44,6 +46,6 @@ def all_models() -> dict[str, ModelSpec]:
 
 
 def load_model(spec: ModelSpec, store: Store, runtime: Runtime) -> Any:
-    """Loads one model; raises ModelMissingError or ModelCorruptError."""
-    folder = store.folder(spec.artifact) if spec.artifact else Path(__file__).parent / "zoo"
+    """Loads one model after reading its every byte; raises ModelMissingError or ModelCorruptError."""
+    folder = store.verify(spec.artifact) if spec.artifact else Path(__file__).parent / "zoo"
     return spec.load(folder, runtime)

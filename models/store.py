@@ -404,6 +404,8 @@ def _hub(source: Hub, downloads: Path) -> Generator[bytes]:
         raise FetchError("huggingface_hub is not installed")
     hub = import_module("huggingface_hub")
     try:
+        # Asks once and briefly first: the download itself would try an unreachable hub for half a minute.
+        hub.HfApi().model_info(source.repo_id, revision=source.revision, timeout=5)
         path = hub.hf_hub_download(
             source.repo_id, source.filename, revision=source.revision, local_dir=downloads / "hub"
         )

@@ -7,7 +7,7 @@ from affectline.models.ports import RATE_HZ
 from affectline.models.signals import F32, AudioChunk
 from affectline.pipelines.resample import Resampler
 
-MAX_JUMP_S = 600
+MAX_JUMP_S = 120
 """A longer jump in a stream's positions is a broken sender, not a loss."""
 
 

@@ -20,7 +20,7 @@ FLOOR = 0.02
 """No model's zero is a certainty: the least probability a model's label counts with."""
 MIN_PROBABILITY = 0.4
 """Below this the answer is `unknown`."""
-MIN_EVIDENCE = 0.1
+MIN_EVIDENCE = 0.5
 """Summed weight below which there is nothing to answer from."""
 
 

@@ -673,6 +673,7 @@ class PolicyEngine:
         created_us = _last_us(evidence)
         if quoted := _quoted(party, evidence):
             items[quoted.id] = quoted
+            created_us = max(created_us, quoted.span.end_us)  # what it quotes was not known before
             reason += f" Said: “{shorten(quoted.text, _MAX_QUOTE_CHARS, placeholder=' …')}”"
         because = sorted(items.values(), key=lambda item: (item.span, item.id))
         self._count += 1

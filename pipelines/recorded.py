@@ -1,18 +1,31 @@
 """A whole recording through one call session, as fast as it goes."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Protocol
 
 from affectline.models.errors import InvalidInputError
 from affectline.pipelines.media import Recording
-from affectline.pipelines.session import CallConfig, CallSession
-from affectline.pipelines.timeline import CallTimeline, Notice
+from affectline.pipelines.session import CallConfig, Input
+from affectline.pipelines.timeline import CallTimeline, Notice, Output
+
+
+class Session(Protocol):
+    """What users of a call session need of it; see session.CallSession."""
+
+    @property
+    def received_us(self) -> int: ...
+    @property
+    def final_us(self) -> int: ...
+    def push(self, item: Input) -> list[Output]: ...
+    def note(self, notice: Notice) -> None: ...
+    def finish(self) -> list[Output]: ...
+    def timeline(self) -> CallTimeline: ...
 
 
 def analyze_recording(
     recording: Recording,
     config: CallConfig,
-    open_session: Callable[[CallConfig], CallSession],
+    open_session: Callable[[CallConfig], Session],
     progress: Callable[[float], None] = lambda share: None,
 ) -> CallTimeline:
     """The recording's timeline. `progress` is told the share done, in [0, 1], where the length is known.
@@ -33,8 +46,12 @@ def analyze_recording(
         end_us = (chunk.start_sample + len(chunk.pcm)) * 1_000_000 // chunk.rate_hz
         progress(min(1.0, end_us / recording.duration_us) if recording.duration_us else 0.0)
     session.finish()
-    timeline = session.timeline()
-    if not recording.truncated:
-        return timeline
-    notice = Notice("truncated_recording", "Part of the recording is missing or damaged.", timeline.duration_us)
-    return replace(timeline, notices=(*timeline.notices, notice))
+    if recording.truncated:
+        session.note(_truncated(recording, session.received_us))
+    return session.timeline()
+
+
+def _truncated(recording: Recording, received_us: int) -> Notice:
+    expected = f" of {recording.duration_us / 1e6:.1f} s" if recording.duration_us else ""
+    message = f"Part of the recording is missing or damaged: {received_us / 1e6:.1f} s{expected} could be read."
+    return Notice("truncated_recording", message, received_us)

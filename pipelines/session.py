@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from affectline.models.errors import InvalidInputError
+from affectline.models.labels import Label
 from affectline.models.ports import RATE_HZ, AcousticEncoder, Recogniser, SpeechGate, TextAffect, VoiceAffect
 from affectline.models.signals import (
     F32,
@@ -43,7 +44,8 @@ from affectline.pipelines.timeline import (
     VocalSummary,
 )
 from affectline.pipelines.transcript import Reading, Transcriber
-from affectline.pipelines.vocal import SpeakerBaseline, stress, vocal_features
+from affectline.pipelines.vocal import CALM_STRESS, SpeakerBaseline, VocalStream, stress
+from affectline.pipelines.vocal import MODEL as STRESS_MODEL
 from affectline.pipelines.voice import SECOND_US, voice_estimates
 
 MAX_CHANNELS = 8
@@ -58,8 +60,15 @@ NOISE_FRAMES = 100
 """Frames without speech that the noise floor is the median of."""
 MIN_OVERLAP_US = 200_000
 """An utterance speaks for a second from this overlap on."""
+MIN_QUALITY = 0.1
+"""A poorer input is an absence, not a contribution."""
+MAX_WRITTEN = 5_000
+"""Written turns and changes of consent taken in one call."""
+MAX_TEXT_CHARACTERS = 20_000
 TRANSLATED_QUALITY = 0.8
 """Words lose some of their tone in translation."""
+EXCITED: frozenset[Label] = frozenset(("frustrated", "angry", "anxious"))
+"""A speaker's usual voice is not learnt from utterances that mostly sound or read like this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +186,8 @@ class CallSession:
         self._frame = 0
         """Frames that every channel has gone through."""
         self._finished = False
+        self._events = 0
+        """Written turns and changes of consent so far."""
         self._languages: Counter[str] = Counter()
         """Of all parties: the guess for one who has not said much yet."""
         self._utterances: list[Utterance] = []
@@ -219,6 +230,10 @@ class CallSession:
                     self._notice("video_not_analysed", "No face model is loaded: video is not analysed.")
                 )
 
+    def note(self, notice: Notice) -> None:
+        """Keeps what limits this call and was found outside of it, for the timeline."""
+        self._notices.append(notice)
+
     def finish(self) -> list[Output]:
         """The call has ended: everything still open becomes final."""
         if self._finished:
@@ -244,7 +259,7 @@ class CallSession:
             dynamics=dynamics(participants, self._turns, self._utterances, self.received_us),
             summary=summarise(participants, utterances, moments),
             notices=tuple(self._notices),
-            models=dict(self._models.versions),
+            models={**self._models.versions, "vocal_stress": STRESS_MODEL},
         )
 
     def _channel(self, channel: int) -> _Party:
@@ -285,7 +300,7 @@ class CallSession:
     def _notice(self, code: str, message: str, participant: str | None = None) -> Iterator[Notice]:
         """Said once per call and party."""
         if not any((n.code, n.participant) == (code, participant) for n in self._notices):
-            yield Notice(code, message, self._frame_us(self._frame), participant)
+            yield Notice(code, message, min(self._frame_us(self._frame), self.received_us), participant)
 
     def _frame_us(self, frame: int) -> int:
         return frame * self._frame_samples * 1_000_000 // RATE_HZ
@@ -438,7 +453,10 @@ class CallSession:
         absent: dict[Modality, str] = {}
         if party.participant.biometric_allowed:
             quality = _signal_quality(pcm, party.noise_db)
-            estimates += voice_estimates(self._models.voice, name, reading.encoding, pcm_us, speech, quality)
+            if quality < MIN_QUALITY:
+                absent |= {"voice": "sound too noisy or clipped", "stress": "sound too noisy or clipped"}
+            else:
+                estimates += voice_estimates(self._models.voice, name, reading.encoding, pcm_us, speech, quality)
         else:
             absent |= {"voice": "agent voice is not analysed", "stress": "agent voice is not analysed"}
         heard, text = reading.transcription, self._models.text
@@ -453,33 +471,39 @@ class CallSession:
     def _vocal_summary(
         self, party: _Party, utterance: Utterance, pcm: F32, pcm_us: int, speech: Sequence[Span]
     ) -> VocalSummary:
-        """Vocal features against the speaker's baseline; their stress goes to the utterance's seconds."""
-        times_us = pcm_us + np.arange(0, len(pcm), self._frame_samples) * 1_000_000 // RATE_HZ
-        spoken = np.zeros(len(times_us), bool)
+        """Vocal features against the speaker's baseline; a second's stress comes half from it, half from the whole."""
+        times_us = pcm_us + np.arange(len(pcm)) * 1_000_000 // RATE_HZ
+        spoken = np.zeros(len(pcm), bool)
         for span in speech:
             spoken |= (times_us >= span.start_us) & (times_us < span.end_us)
-        features = vocal_features(pcm, spoken)
+        stream = VocalStream(pcm_us * RATE_HZ // 1_000_000)
+        by_second = dict(stream.feed(pcm, spoken) + stream.finish())
+        features = stream.features()
         deviations = party.baseline.deviations(features)
         ready = party.baseline.ready
-        party.baseline.learn(features, sum(s.duration_us for s in speech))
-        level = stress(deviations) if deviations else None
-        for second in _seconds(utterance.span):
-            if _second_span(second).overlap_us(utterance.span) < MIN_OVERLAP_US:
+        seconds = [s for s in _seconds(utterance.span) if _second_span(s).overlap_us(utterance.span) >= MIN_OVERLAP_US]
+        moods = [fuse(party.seconds[second].estimates, self._priors)[0] for second in seconds]
+        excited = 2 * sum(mood.label in EXCITED for mood in moods) > len(moods)
+        for second in seconds:
+            if not deviations:
+                unfit = f"voice not fit for it: {', '.join(features.flaws) or 'too little voice'}"
+                party.seconds[second].absent["stress"] = unfit if ready else "speaker baseline not ready"
                 continue
-            if level is None:
-                party.seconds[second].absent["stress"] = "speaker baseline not ready"
-            else:
-                party.seconds[second].stress = level
-                party.seconds[second].estimates.append(
-                    AffectEstimate(
-                        utterance.span,
-                        party.participant.id,
-                        "stress",
-                        AffectScores(None, None, 2 * level - 1, None, 0.5, _unusual(deviations)),
-                        _signal_quality(pcm, party.noise_db),
-                        "vocal-stress@1",
-                    )
+            near = party.baseline.deviations(by_second[second]) if second in by_second else {}
+            level = stress({name: (score + near.get(name, score)) / 2 for name, score in deviations.items()})
+            arousal = float(np.interp(level, (0, CALM_STRESS, 1), (-1, 0, 1)))
+            party.seconds[second].stress = level
+            party.seconds[second].estimates.append(
+                AffectEstimate(
+                    _second_span(second),
+                    party.participant.id,
+                    "stress",
+                    AffectScores(None, None, arousal, None, 0.5, _unusual(deviations)),
+                    _signal_quality(pcm, party.noise_db) * features.quality,
+                    STRESS_MODEL,
                 )
+            )
+        party.baseline.learn(features, sum(s.duration_us for s in speech), excited=excited)
         return VocalSummary(utterance.id, party.participant.id, utterance.span, features, deviations, ready)
 
     def _settle(self, party: _Party, until_second: int) -> Iterator[Moment]:
@@ -511,18 +535,35 @@ class CallSession:
     def _write(self, event: TextEvent) -> Iterator[Output]:
         """A written turn: words without a voice."""
         party = self._party(event.participant)
+        text = event.text.strip()
+        if not text or len(text) > MAX_TEXT_CHARACTERS:
+            raise InvalidInputError(f"expected a turn of 1 to {MAX_TEXT_CHARACTERS} characters, found {len(text)}")
+        if not 0 <= event.at_us <= self.received_us + MAX_LAG_S * 1_000_000:
+            raise InvalidInputError(f"expected a turn at 0 to {self.received_us} us, found one at {event.at_us} us")
+        self._count_event()
         if party.withheld:
             return
         second = max(event.at_us // SECOND_US, party.next_second)
         span = Span(second * SECOND_US, (second + 1) * SECOND_US)
-        identity = f"t-{event.participant}-{event.at_us // 1000}"
-        yield Utterance(identity, span, event.participant, event.text, (), "und", 1.0, True, 1)
-        text = self._models.text
-        estimate = AffectEstimate(span, event.participant, "text", text.estimate(event.text), 1.0, text.model)
+        language = self._config.language or "und"
+        yield Utterance(
+            f"t-{event.participant}-{self._events}", span, event.participant, text, (), language, 1.0, True, 1
+        )
+        model = self._models.text
+        if language not in ("und", *model.languages):
+            party.seconds[second].absent["text"] = f"words in {language!r} are not covered without translation"
+            return
+        estimate = AffectEstimate(span, event.participant, "text", model.estimate(text), 1.0, model.model)
         party.seconds[second].estimates.append(estimate)
+
+    def _count_event(self) -> None:
+        if self._events >= MAX_WRITTEN:
+            raise InvalidInputError(f"expected at most {MAX_WRITTEN} written turns and consent changes, found more")
+        self._events += 1
 
     def _change_consent(self, change: ConsentChange) -> Iterator[Output]:
         party = self._party(change.participant)
+        self._count_event()
         basis = change.biometric_basis or party.participant.biometric_basis
         party.participant = replace(party.participant, consent=change.consent, biometric_basis=basis)
         if party.withheld:
@@ -590,6 +631,7 @@ _UNUSUAL = {
     "intensity_db": ("louder than usual", "quieter than usual"),
     "rate_syllables_s": ("faster than usual", "slower than usual"),
     "f0_range_semitones": ("livelier than usual", "flatter than usual"),
+    "alpha_ratio_db": ("sharper than usual", "softer than usual"),
 }
 
 

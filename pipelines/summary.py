@@ -1,5 +1,6 @@
 """The call in three lines, and the moments worth looking at first."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,6 +13,12 @@ MIN_APART_US = 8_000_000
 QUOTE_CHARACTERS = 90
 TREND_US = 20_000_000
 """Stretches this long are compared to find what turned a call."""
+MIN_SECONDS = 5
+"""Known seconds on each side of a turn."""
+_REASON = re.compile(
+    r"\b(calling|call|because|want|wanted|need|problem|issue|trouble|help|why|order|bill|cancel)\b", re.I
+)
+"""Words with which people say why they call (English)."""
 MIN_TURN = 0.15
 """A smaller change of mean valence is no turn."""
 
@@ -22,7 +29,11 @@ def summarise(
     """moments: final ones, in time order."""
     if not participants:
         return Summary((), ())
-    subject = next((p for p in participants if p.role == "customer"), participants[0]).id
+    party = next((p for p in participants if p.role == "customer"), participants[0])
+    subject = party.id
+    if party.consent != "granted" and not any(m.contributors for m in moments if m.participant == subject):
+        line = f"Nothing of the {subject} was analysed: consent {party.consent}."
+        return Summary((line,), _highlights(subject, moments, utterances))
     own = [m for m in moments if m.participant == subject and m.affect.label != UNKNOWN]
     spoken = [u for u in utterances if u.participant == subject]
     lines = (_topic(subject, spoken), _course(subject, own), _turn(own, utterances))
@@ -35,11 +46,12 @@ def clock(at_us: int) -> str:
 
 
 def _topic(subject: str, spoken: Sequence[Utterance]) -> str:
-    """The subject's longest utterance of the first half is taken as what the call is about."""
+    """The subject's longest utterance of the first half that says why they call, else the longest one."""
     if not spoken:
         return f"No words of the {subject} were recognised."
     middle_us = (spoken[0].span.start_us + spoken[-1].span.end_us) // 2
-    longest = max((u for u in spoken if u.span.start_us <= middle_us), key=lambda u: len(u.text))
+    early = [u for u in spoken if u.span.start_us <= middle_us]
+    longest = max(early, key=lambda u: (bool(_REASON.search(u.text)) and u.text[-1:] in ".?!", len(u.text)))
     return f"The {subject} at {clock(longest.span.start_us)}: “{_shortened(longest.text, 140)}”"
 
 
@@ -52,13 +64,15 @@ def _course(subject: str, known: Sequence[Moment]) -> str:
 
 
 def _turn(known: Sequence[Moment], utterances: Sequence[Utterance]) -> str:
-    """Where mean valence before and after differs most."""
+    """Where mean valence before and after differs most; nothing to say of too short a stretch."""
+    if len(known) < 2 * MIN_SECONDS:
+        return ""
     best, change = None, MIN_TURN
     for moment in known:
         at_us = moment.span.start_us
         before = [m.affect.valence for m in known if at_us - TREND_US <= m.span.start_us < at_us]
         after = [m.affect.valence for m in known if at_us <= m.span.start_us < at_us + TREND_US]
-        if min(len(before), len(after)) >= 5:
+        if min(len(before), len(after)) >= MIN_SECONDS:
             difference = sum(v or 0 for v in after) / len(after) - sum(v or 0 for v in before) / len(before)
             if abs(difference) > abs(change):
                 best, change = moment, difference

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from affectline.models.errors import AffectlineError, InvalidInputError
+from affectline.models.errors import AffectlineError, InvalidInputError, StorageError
 from affectline.pipelines.media import Encoding, RawFormat, Recording, open_recording
 from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig
@@ -25,6 +26,7 @@ from affectline.server import models_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
+from affectline.server.look import clean
 from affectline.server.report import render_html
 from affectline.server.terminal import render_terminal
 
@@ -98,6 +100,7 @@ def analyze(
     """
     with _errors():
         several = len(files) > 1
+        _check_outputs(files, [html, csv, Path(json_out) if json_out and json_out != "-" else None])
         opened = [(path, open_recording(path, raw=_raw_format(raw))) for path in files]
         parties = [_participants(found, channels, consent, agent_voice_basis) for _, found in opened]
         configs = [
@@ -200,9 +203,9 @@ def _engine(policies: Path | None) -> Engine:
 
 def _fetch_missing() -> None:
     """The first run on a machine fetches the default models."""
-    if not models_cli.defaults_ready():
+    if names := models_cli.missing():
         Console(stderr=True).print("Fetching the models, once (about 150 MB) …", style="bold")
-        models_cli.pull()
+        models_cli.pull(names)
 
 
 def _participants(
@@ -256,7 +259,7 @@ def _raw_format(text: str | None) -> RawFormat | None:
     if text is None:
         return None
     encoding, *numbers = text.split(":")
-    if len(numbers) != 2 or not all(n.isdigit() and int(n) for n in numbers):
+    if len(numbers) != 2 or not all(re.fullmatch("[1-9][0-9]{0,6}", n) for n in numbers):
         raise InvalidInputError(f"expected ENCODING:RATE_HZ:CHANNELS such as mulaw:8000:2, found {text!r}")
     return RawFormat(_one_of(encoding, ENCODINGS, "an encoding"), int(numbers[0]), int(numbers[1]))
 
@@ -271,10 +274,26 @@ def _progress(name: str) -> Iterator[Callable[[float], None]]:
         yield lambda share: bar.update(task, completed=share)
 
 
+def _check_outputs(recordings: list[Path], outs: list[Path | None]) -> None:
+    """Whether the results will have places of their own, before anything is analysed."""
+    for out in filter(None, outs):
+        folder = out if len(recordings) > 1 else out.parent
+        if folder.exists() and not folder.is_dir():
+            raise InvalidInputError(f"expected a folder for the results of several recordings, found the file {folder}")
+        if len(recordings) == 1 and not folder.is_dir():
+            raise InvalidInputError(f"expected a folder to write {out} into, found none")
+        names = [path.name for path in recordings]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise InvalidInputError(f"expected recordings of different names, found several {', '.join(sorted(twice))}")
+
+
 def _target(out: Path, recording: Path, suffix: str, several: bool) -> Path:
     if not several:
         return out
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {out}: {error.strerror}") from error
     return out / f"{recording.name}.{suffix}"
 
 
@@ -311,8 +330,8 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except AffectlineError as error:
-        again = " Trying again may help." if error.retryable else ""
-        typer.echo(f"affectline: {error}{again}", err=True)
+        again = "; trying again may help" if error.retryable else ""
+        typer.echo(clean(f"affectline: {error}{again}"), err=True)
         raise typer.Exit(1) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

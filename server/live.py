@@ -7,7 +7,7 @@ from rich.text import Text
 
 from affectline.models.labels import UNKNOWN, Label
 from affectline.pipelines.timeline import Moment, Notice, Participant, Suggestion, Utterance
-from affectline.server.look import EMOTION_COLOURS, clock, likelihood
+from affectline.server.look import EMOTION_COLOURS, clean, clock, likelihood
 from affectline.server.wire import Cursor, Reply
 
 
@@ -27,18 +27,20 @@ class LiveCall:
             case Moment() if item.affect.label != UNKNOWN:
                 self._moments[item.participant] = item
             case Utterance(final=False):
-                self._partial[item.participant] = item.text
+                self._partial[item.participant] = clean(item.text)
             case Utterance():
                 self._partial[item.participant] = ""
                 yield Text.assemble(
-                    (f"{clock(item.span.start_us):>6}  {item.participant:<{self._width}}  ", "dim"), item.text
+                    (f"{clock(item.span.start_us):>6}  {item.participant:<{self._width}}  ", "dim"), clean(item.text)
                 )
             case Suggestion():
                 yield Text.assemble(
-                    (f"{clock(item.created_us):>6}  ", "dim"), (f"→ {item.text}", "bold"), (f"  {item.reason}", "dim")
+                    (f"{clock(item.created_us):>6}  ", "dim"),
+                    (f"→ {clean(item.text)}", "bold"),
+                    (f"  {clean(item.reason)}", "dim"),
                 )
             case Notice():
-                yield Text(f"{clock(item.at_us):>6}  {item.message}", "yellow")
+                yield Text(f"{clock(item.at_us):>6}  {clean(item.message)}", "yellow")
 
     def now(self) -> Group:
         """One line per party: how they sound, and what they are saying."""

@@ -15,6 +15,8 @@ from rich.table import Table
 from affectline.models.errors import AffectlineError, InvalidInputError
 from affectline.models.registry import all_models
 from affectline.models.store import Artifact, Stage, Store, default_root
+from affectline.server.engine import DEFAULT_MODELS
+from affectline.server.look import clean
 
 app = typer.Typer(help="Fetch, list, check and bundle the weights of the models.", no_args_is_help=True)
 
@@ -41,10 +43,11 @@ def pull(names: Names = None, from_path: From = None) -> None:
             bars.say(f"{artifact.name}: ready in {folder}")
 
 
-def defaults_ready() -> bool:
-    """Whether everything that the default models load is in the store."""
-    store = Store(default_root())
-    return all(store.status(artifact).state == "ready" for artifact in _artifacts(None))
+def missing() -> list[str]:
+    """Artifacts that calls need and the store lacks."""
+    store, known = Store(default_root()), all_models()
+    needed = {a.name: a for name in DEFAULT_MODELS.values() if (a := known[name].artifact)}
+    return [name for name, artifact in needed.items() if store.status(artifact).state != "ready"]
 
 
 @app.command("list")
@@ -119,7 +122,7 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except AffectlineError as error:
-        typer.echo(f"affectline: {error}", err=True)
+        typer.echo(clean(f"affectline: {error}"), err=True)
         raise typer.Exit(1) from None
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from affectline.models.labels import Label
 from affectline.pipelines.timeline import CallTimeline, Moment, Participant
-from affectline.server.look import EMOTION_COLOURS, clock, likelihood
+from affectline.server.look import EMOTION_COLOURS, clean, clock, likelihood
 
 MIN_COLUMNS: Final = 40
 MAX_COLUMNS: Final = 120
@@ -58,7 +58,7 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
         [
             (
                 suggestion.created_us,
-                Text.assemble(f"{PIN[suggestion.kind]} ", (_clean(suggestion.text), "bold")),
+                Text.assemble(f"{PIN[suggestion.kind]} ", (clean(suggestion.text), "bold")),
                 [suggestion.reason],
             )
             for suggestion in timeline.suggestions
@@ -68,12 +68,12 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
     if timeline.notices:
         console.print()
     for notice in timeline.notices:
-        console.print(Text(f"Note: {_clean(notice.message)}", "yellow"), width=width, highlight=False)
+        console.print(Text(f"Note: {clean(notice.message)}", "yellow"), width=width, highlight=False)
 
 
 def _title(timeline: CallTimeline) -> Text:
     parties = ", ".join(_with_consent(party) for party in timeline.participants)
-    return Text.assemble((_clean(timeline.name), "bold"), f" · {clock(timeline.duration_us)} min · {parties}")
+    return Text.assemble((clean(timeline.name), "bold"), f" · {clock(timeline.duration_us)} min · {parties}")
 
 
 def _with_consent(party: Participant) -> str:
@@ -87,8 +87,11 @@ def _affect_line(timeline: CallTimeline, columns: int) -> list[Text]:
     cells: list[list[Moment]] = [[] for _ in range(columns)]
     for moment in timeline.moments:
         if moment.participant == hero.id:
-            middle_us = (moment.span.start_us + moment.span.end_us) / 2
-            cells[min(columns - 1, int(middle_us / step_us))].append(moment)
+            # A column shows the moments whose middle it holds; one narrower than a moment, the moment it lies in.
+            first = round(moment.span.start_us / step_us)
+            after = max(first + 1, round(moment.span.end_us / step_us))
+            for cell in cells[min(first, columns - 1) : after]:
+                cell.append(moment)
     labels = [_label(cell) for cell in cells]
     valences = [_mean([m.affect.valence for m in cell]) for cell in cells]
     stresses = [_mean([m.stress for m in cell]) for cell in cells]
@@ -242,9 +245,4 @@ def _luminance(colour: str) -> float:
 
 
 def _plain(text: str) -> Text:
-    return Text(_clean(text))
-
-
-def _clean(text: str) -> str:
-    """Without control characters: what was said in a call must not steer a terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    return Text(clean(text))

@@ -251,6 +251,8 @@ def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingC
 
 
 GAP_PIECE_US = 30_000_000
+MAX_GAP_US = 3_600_000_000
+"""A longer hold is told in several messages."""
 
 
 class CallReader:
@@ -314,7 +316,7 @@ class CallReader:
                 f"expected audio from sample {self._next_sample} on and at most {MAX_JUMP_S} s ahead, "
                 f"found sample {start}; it was left out"
             )
-        self._advance(start, len(message.data) // frame_bytes)
+        self._advance(start, len(message.data) // frame_bytes)  # left out or not, its time has passed
         pcm = decode_audio(message.data, self._audio)
         if not np.isfinite(pcm).all():
             raise InvalidInputError("expected finite samples, found others; the message was left out")
@@ -329,8 +331,8 @@ class CallReader:
         return TextEvent(message.participant, message.text, self._time_us(message.at_us))
 
     def _read_gap(self, message: analyze_pb2.Gap) -> Iterator[Gap]:
-        if message.duration_us <= 0:
-            raise InvalidInputError(f"expected a gap of more than 0 us, found {message.duration_us}")
+        if not 0 < message.duration_us <= MAX_GAP_US:
+            raise InvalidInputError(f"expected a gap of 1 to {MAX_GAP_US} us, found {message.duration_us}")
         if message.reason not in _GAP_REASON_NAMES:
             raise InvalidInputError(f"expected hold, loss or mute as a gap's reason, found {message.reason}")
         start_us = self.received_us
@@ -600,12 +602,12 @@ def _vocal(vocal: VocalSummary) -> timeline_pb2.VocalSummary:
 
 
 def _vocal_from(message: timeline_pb2.VocalSummary) -> VocalSummary:
-    features = message.features
+    features = {field.name: value for field, value in message.features.ListFields()}
     return VocalSummary(
         utterance_id=message.utterance_id,
         participant=message.participant,
         span=_span_from(message.span),
-        features=VocalFeatures(**{field.name: value for field, value in features.ListFields()}),
+        features=VocalFeatures(**features | {"flaws": tuple(message.features.flaws)}),
         deviations=dict(message.deviations),
         baseline_ready=message.baseline_ready,
     )

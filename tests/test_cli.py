@@ -87,7 +87,12 @@ def test_consent_is_the_operators_to_state(run: Run, short: Path) -> None:
         (("--consent", "granted,boss=denied"), "found one of boss"),
         (("--language", "tlh"), "found 'tlh'"),
         (("--raw", "mp3"), "ENCODING:RATE_HZ:CHANNELS"),
-        (("--json", "no/such/folder/call.json"), "cannot write no/such/folder/call.json"),
+        (("--raw", "mulaw:²:1"), "ENCODING:RATE_HZ:CHANNELS"),
+        (("--raw", "s16le:99999999999999999999:1"), "ENCODING:RATE_HZ:CHANNELS"),
+        (
+            ("--json", "no/such/folder/call.json"),
+            "expected a folder to write no/such/folder/call.json into, found none",
+        ),
     ],
 )
 def test_bad_options_are_one_sentence(run: Run, short: Path, arguments: tuple[str, ...], expected: str) -> None:

@@ -96,6 +96,9 @@ class LevelSession:
         self.final_us = span.end_us
         return self._moments[-1]
 
+    def note(self, notice: Notice) -> None:
+        self._notices.append(notice)
+
     def finish(self) -> list[Output]:
         self.final_us = self.received_us
         return []
@@ -292,6 +295,7 @@ async def test_unusable_media_gets_a_notice_and_the_call_goes_on(launch: Launch)
     timeline = replies[-1]
     assert isinstance(timeline, CallTimeline)
     assert timeline.duration_us == 2_000_000
+    assert set(codes(timeline.notices)) == {"unusable_input"}
 
 
 async def test_everything_reaches_the_session_in_order(launch: Launch) -> None:
@@ -312,6 +316,7 @@ async def test_the_longest_call_ends_with_its_timeline(launch: Launch) -> None:
     timeline = replies[-1]
     assert isinstance(timeline, CallTimeline)
     assert timeline.duration_us == 2_000_000
+    assert codes(timeline.notices) == ["call_too_long"]
 
 
 @pytest.mark.parametrize(
@@ -638,7 +643,7 @@ async def test_a_recording_needs_a_channel_per_party(launch: Launch, tmp_path: P
     path = tmp_path / "mono.wav"
     soundfile.write(path, tone(1)[:, 0], RATE_HZ)
     done = (await watch(running, (await create(running, path)).id))[-1]
-    assert done.error == "expected a recording with a channel 1, found channels 0 to 0"
+    assert done.error == "expected participants on channels 0 to 0, which the recording has; found one on channel 1"
 
 
 async def test_sending_a_request_again_gives_the_same_job(launch: Launch, wav: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 from scipy.ndimage import median_filter
+from scipy.sparse import csr_array
 from tokenizers import Tokenizer
 
 from affectline.models.convert import whisper as conversion
@@ -44,7 +45,8 @@ class WhisperEncoder:
 
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self._session = runtime.session(folder / "encoder.onnx")
-        self._filters = np.load(folder / "mel_filters.npy")
+        # Sparse, so that the product does not depend on how many threads a BLAS library takes.
+        self._filters = csr_array(np.load(folder / "mel_filters.npy"))
 
     def encode(self, pcm: F32, *, long_window: bool = False) -> Encoding:
         if not 1 <= len(pcm) <= self.long_window_samples:
@@ -60,7 +62,7 @@ class WhisperEncoder:
         )
 
 
-def log_mel(pcm: F32, window_s: int, filters: F32) -> F32:
+def log_mel(pcm: F32, window_s: int, filters: csr_array) -> F32:
     """Whisper's log-mel spectrogram of pcm padded with silence, [80, 100 * window_s].
 
     Hann windows of 25 ms every 10 ms, centred, edges mirrored; log10 clipped 8 below the window's peak and scaled

@@ -169,8 +169,8 @@ class Audio(_message.Message):
     data: _builtins.bytes
     """Whole samples of every channel, interleaved: channel 0, channel 1, … of one sample time, then of the next."""
     start_sample: _builtins.int
-    """Samples per channel before this message, gaps included, so that a loss is seen; a jump of at most an
-    hour. Absent means that nothing was lost.
+    """Samples per channel before this message, gaps included, so that a loss is seen; a jump of at most
+    120 s. Absent means that nothing was lost.
     """
     def __init__(
         self,

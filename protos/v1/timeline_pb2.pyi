@@ -800,6 +800,11 @@ class VocalFeatures(_message.Message):
     RATE_SYLLABLES_S_FIELD_NUMBER: _builtins.int
     PAUSE_RATIO_FIELD_NUMBER: _builtins.int
     VOICED_RATIO_FIELD_NUMBER: _builtins.int
+    ALPHA_RATIO_DB_FIELD_NUMBER: _builtins.int
+    HAMMARBERG_DB_FIELD_NUMBER: _builtins.int
+    SPECTRAL_SLOPE_DB_KHZ_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    FLAWS_FIELD_NUMBER: _builtins.int
     f0_median_hz: _builtins.float
     """Median pitch in Hz."""
     f0_range_semitones: _builtins.float
@@ -817,11 +822,23 @@ class VocalFeatures(_message.Message):
     hnr_db: _builtins.float
     """Harmonics-to-noise ratio in dB."""
     rate_syllables_s: _builtins.float
-    """Syllable nuclei per second of speech."""
+    """Articulation rate: syllable nuclei per second of speech without its pauses."""
     pause_ratio: _builtins.float
-    """Share of the span without speech, in [0, 1]."""
+    """Share of pauses between the first and the last speech, in [0, 1]."""
     voiced_ratio: _builtins.float
-    """Share of frames with a pitch, in [0, 1]."""
+    """Share of the speech with a pitch, in [0, 1]."""
+    alpha_ratio_db: _builtins.float
+    """Alpha ratio in dB: energy of voiced frames from 1 to 5 kHz over 50 Hz to 1 kHz."""
+    hammarberg_db: _builtins.float
+    """Hammarberg index in dB: strongest peak of voiced frames up to 2 kHz over strongest from 2 to 5 kHz."""
+    spectral_slope_db_khz: _builtins.float
+    """Spectral tilt of voiced frames from 500 to 1,500 Hz, in dB per kHz."""
+    quality: _builtins.float
+    """How fit the sound is for these features, in [0, 1]."""
+    @_builtins.property
+    def flaws(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What lowers the quality, in plain words."""
+
     def __init__(
         self,
         *,
@@ -836,11 +853,18 @@ class VocalFeatures(_message.Message):
         rate_syllables_s: _builtins.float | None = ...,
         pause_ratio: _builtins.float | None = ...,
         voiced_ratio: _builtins.float = ...,
+        alpha_ratio_db: _builtins.float | None = ...,
+        hammarberg_db: _builtins.float | None = ...,
+        spectral_slope_db_khz: _builtins.float | None = ...,
+        quality: _builtins.float = ...,
+        flaws: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_f0_deviation_semitones", b"_f0_deviation_semitones", "_f0_median_hz", b"_f0_median_hz", "_f0_range_semitones", b"_f0_range_semitones", "_f0_slope_semitones_s", b"_f0_slope_semitones_s", "_hnr_db", b"_hnr_db", "_intensity_db", b"_intensity_db", "_jitter", b"_jitter", "_pause_ratio", b"_pause_ratio", "_rate_syllables_s", b"_rate_syllables_s", "_shimmer", b"_shimmer", "f0_deviation_semitones", b"f0_deviation_semitones", "f0_median_hz", b"f0_median_hz", "f0_range_semitones", b"f0_range_semitones", "f0_slope_semitones_s", b"f0_slope_semitones_s", "hnr_db", b"hnr_db", "intensity_db", b"intensity_db", "jitter", b"jitter", "pause_ratio", b"pause_ratio", "rate_syllables_s", b"rate_syllables_s", "shimmer", b"shimmer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha_ratio_db", b"_alpha_ratio_db", "_f0_deviation_semitones", b"_f0_deviation_semitones", "_f0_median_hz", b"_f0_median_hz", "_f0_range_semitones", b"_f0_range_semitones", "_f0_slope_semitones_s", b"_f0_slope_semitones_s", "_hammarberg_db", b"_hammarberg_db", "_hnr_db", b"_hnr_db", "_intensity_db", b"_intensity_db", "_jitter", b"_jitter", "_pause_ratio", b"_pause_ratio", "_rate_syllables_s", b"_rate_syllables_s", "_shimmer", b"_shimmer", "_spectral_slope_db_khz", b"_spectral_slope_db_khz", "alpha_ratio_db", b"alpha_ratio_db", "f0_deviation_semitones", b"f0_deviation_semitones", "f0_median_hz", b"f0_median_hz", "f0_range_semitones", b"f0_range_semitones", "f0_slope_semitones_s", b"f0_slope_semitones_s", "hammarberg_db", b"hammarberg_db", "hnr_db", b"hnr_db", "intensity_db", b"intensity_db", "jitter", b"jitter", "pause_ratio", b"pause_ratio", "rate_syllables_s", b"rate_syllables_s", "shimmer", b"shimmer", "spectral_slope_db_khz", b"spectral_slope_db_khz"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_f0_deviation_semitones", b"_f0_deviation_semitones", "_f0_median_hz", b"_f0_median_hz", "_f0_range_semitones", b"_f0_range_semitones", "_f0_slope_semitones_s", b"_f0_slope_semitones_s", "_hnr_db", b"_hnr_db", "_intensity_db", b"_intensity_db", "_jitter", b"_jitter", "_pause_ratio", b"_pause_ratio", "_rate_syllables_s", b"_rate_syllables_s", "_shimmer", b"_shimmer", "f0_deviation_semitones", b"f0_deviation_semitones", "f0_median_hz", b"f0_median_hz", "f0_range_semitones", b"f0_range_semitones", "f0_slope_semitones_s", b"f0_slope_semitones_s", "hnr_db", b"hnr_db", "intensity_db", b"intensity_db", "jitter", b"jitter", "pause_ratio", b"pause_ratio", "rate_syllables_s", b"rate_syllables_s", "shimmer", b"shimmer", "voiced_ratio", b"voiced_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha_ratio_db", b"_alpha_ratio_db", "_f0_deviation_semitones", b"_f0_deviation_semitones", "_f0_median_hz", b"_f0_median_hz", "_f0_range_semitones", b"_f0_range_semitones", "_f0_slope_semitones_s", b"_f0_slope_semitones_s", "_hammarberg_db", b"_hammarberg_db", "_hnr_db", b"_hnr_db", "_intensity_db", b"_intensity_db", "_jitter", b"_jitter", "_pause_ratio", b"_pause_ratio", "_rate_syllables_s", b"_rate_syllables_s", "_shimmer", b"_shimmer", "_spectral_slope_db_khz", b"_spectral_slope_db_khz", "alpha_ratio_db", b"alpha_ratio_db", "f0_deviation_semitones", b"f0_deviation_semitones", "f0_median_hz", b"f0_median_hz", "f0_range_semitones", b"f0_range_semitones", "f0_slope_semitones_s", b"f0_slope_semitones_s", "flaws", b"flaws", "hammarberg_db", b"hammarberg_db", "hnr_db", b"hnr_db", "intensity_db", b"intensity_db", "jitter", b"jitter", "pause_ratio", b"pause_ratio", "quality", b"quality", "rate_syllables_s", b"rate_syllables_s", "shimmer", b"shimmer", "spectral_slope_db_khz", b"spectral_slope_db_khz", "voiced_ratio", b"voiced_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__alpha_ratio_db: _TypeAlias = _typing.Literal["alpha_ratio_db"]  # noqa: Y015
+    _WhichOneofArgType__alpha_ratio_db: _TypeAlias = _typing.Literal["_alpha_ratio_db", b"_alpha_ratio_db"]  # noqa: Y015
     _WhichOneofReturnType__f0_deviation_semitones: _TypeAlias = _typing.Literal["f0_deviation_semitones"]  # noqa: Y015
     _WhichOneofArgType__f0_deviation_semitones: _TypeAlias = _typing.Literal["_f0_deviation_semitones", b"_f0_deviation_semitones"]  # noqa: Y015
     _WhichOneofReturnType__f0_median_hz: _TypeAlias = _typing.Literal["f0_median_hz"]  # noqa: Y015
@@ -849,6 +873,8 @@ class VocalFeatures(_message.Message):
     _WhichOneofArgType__f0_range_semitones: _TypeAlias = _typing.Literal["_f0_range_semitones", b"_f0_range_semitones"]  # noqa: Y015
     _WhichOneofReturnType__f0_slope_semitones_s: _TypeAlias = _typing.Literal["f0_slope_semitones_s"]  # noqa: Y015
     _WhichOneofArgType__f0_slope_semitones_s: _TypeAlias = _typing.Literal["_f0_slope_semitones_s", b"_f0_slope_semitones_s"]  # noqa: Y015
+    _WhichOneofReturnType__hammarberg_db: _TypeAlias = _typing.Literal["hammarberg_db"]  # noqa: Y015
+    _WhichOneofArgType__hammarberg_db: _TypeAlias = _typing.Literal["_hammarberg_db", b"_hammarberg_db"]  # noqa: Y015
     _WhichOneofReturnType__hnr_db: _TypeAlias = _typing.Literal["hnr_db"]  # noqa: Y015
     _WhichOneofArgType__hnr_db: _TypeAlias = _typing.Literal["_hnr_db", b"_hnr_db"]  # noqa: Y015
     _WhichOneofReturnType__intensity_db: _TypeAlias = _typing.Literal["intensity_db"]  # noqa: Y015
@@ -861,6 +887,10 @@ class VocalFeatures(_message.Message):
     _WhichOneofArgType__rate_syllables_s: _TypeAlias = _typing.Literal["_rate_syllables_s", b"_rate_syllables_s"]  # noqa: Y015
     _WhichOneofReturnType__shimmer: _TypeAlias = _typing.Literal["shimmer"]  # noqa: Y015
     _WhichOneofArgType__shimmer: _TypeAlias = _typing.Literal["_shimmer", b"_shimmer"]  # noqa: Y015
+    _WhichOneofReturnType__spectral_slope_db_khz: _TypeAlias = _typing.Literal["spectral_slope_db_khz"]  # noqa: Y015
+    _WhichOneofArgType__spectral_slope_db_khz: _TypeAlias = _typing.Literal["_spectral_slope_db_khz", b"_spectral_slope_db_khz"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__alpha_ratio_db) -> _WhichOneofReturnType__alpha_ratio_db | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__f0_deviation_semitones) -> _WhichOneofReturnType__f0_deviation_semitones | None: ...
     @_typing.overload
@@ -869,6 +899,8 @@ class VocalFeatures(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__f0_range_semitones) -> _WhichOneofReturnType__f0_range_semitones | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__f0_slope_semitones_s) -> _WhichOneofReturnType__f0_slope_semitones_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hammarberg_db) -> _WhichOneofReturnType__hammarberg_db | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hnr_db) -> _WhichOneofReturnType__hnr_db | None: ...
     @_typing.overload
@@ -881,6 +913,8 @@ class VocalFeatures(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_syllables_s) -> _WhichOneofReturnType__rate_syllables_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shimmer) -> _WhichOneofReturnType__shimmer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spectral_slope_db_khz) -> _WhichOneofReturnType__spectral_slope_db_khz | None: ...
 
 Global___VocalFeatures: _TypeAlias = VocalFeatures  # noqa: Y015
 

@@ -8,13 +8,14 @@ from time import monotonic
 from uuid import uuid4
 
 from affectline.models.errors import CapacityError, InvalidInputError
+from affectline.pipelines.recorded import Session
 from affectline.pipelines.session import Input
 from affectline.pipelines.timeline import Notice, Output
 from affectline.protos.v1 import analyze_pb2, timeline_pb2
 from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceServicer
 from affectline.server import wire
 from affectline.server.config import ServerConfig
-from affectline.server.services.sessions import Context, Session, Sessions, receive, receive_config, statuses
+from affectline.server.services.sessions import Context, Sessions, receive, receive_config, statuses
 
 CURSOR_EVERY_US = 1_000_000
 
@@ -56,7 +57,10 @@ class AnalyzeService(AnalyzeServiceServicer):
 
     async def _analyze(self, message: analyze_pb2.CallConfig, context: Context) -> None:
         config, audio = wire.read_call_config(message)
-        session = await self._sessions.run(self._sessions.factory, config)
+        try:
+            session = await self._sessions.run(self._sessions.factory, config)
+        except InvalidInputError as error:
+            raise wire.MessageError(("config", str(error))) from error
         reader = wire.CallReader(config, audio, round(self._config.max_call_s * 1_000_000))
         deadline_s = monotonic() + self._config.max_call_s
         cursor_us = 0
@@ -70,12 +74,13 @@ class AnalyzeService(AnalyzeServiceServicer):
                 inputs = reader.read(request)
             except CapacityError as error:
                 notice = Notice("call_too_long", f"{error}; the timeline ends here", reader.received_us)
+                session.note(notice)
                 await self._send(context, [notice])
                 break
             except wire.MessageError:
                 raise
             except InvalidInputError as error:
-                await self._send(context, [Notice("unusable_input", str(error), reader.received_us)])
+                await self._send(context, [_unusable(session, error)])
                 continue
             await self._send(context, await self._sessions.run(_push, session, inputs))
             if session.received_us - cursor_us >= CURSOR_EVERY_US:
@@ -102,8 +107,14 @@ def _push(session: Session, items: list[Input]) -> list[Output]:
         try:
             outputs += session.push(item)
         except InvalidInputError as error:
-            outputs.append(Notice("unusable_input", str(error), session.received_us))
+            outputs.append(_unusable(session, error))
     return outputs
+
+
+def _unusable(session: Session, error: InvalidInputError) -> Notice:
+    notice = Notice("unusable_input", str(error), session.received_us)
+    session.note(notice)
+    return notice
 
 
 def _timeline(session: Session) -> list[timeline_pb2.Timeline]:

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +15,10 @@ from uuid import uuid4
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from affectline.models.errors import AffectlineError, CapacityError, InvalidInputError, StorageError
+from affectline.models.errors import AffectlineError, CapacityError, StorageError
 from affectline.pipelines.media import open_recording
+from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig
-from affectline.pipelines.timeline import CallTimeline, Notice
 from affectline.protos.v1 import recordings_pb2, timeline_pb2
 from affectline.protos.v1.recordings_pb2 import (
     JOB_STATE_CANCELLED,
@@ -306,32 +306,6 @@ def _analyze_parts(
     open_session: SessionFactory,
     progress: Callable[[float], None],
 ) -> list[timeline_pb2.Timeline]:
-    return list(wire.timeline_parts(_analyze_recording(path, config, open_session, progress)))
-
-
-def _analyze_recording(
-    path: Path,
-    config: wire.RecordingConfig,
-    open_session: SessionFactory,
-    progress: Callable[[float], None],
-) -> CallTimeline:
     recording = open_recording(path)
-    channels = {participant.channel for participant in config.participants}
-    if max(channels) >= recording.channels:
-        raise InvalidInputError(
-            f"expected a recording with a channel {max(channels)}, found channels 0 to {recording.channels - 1}"
-        )
-    session = open_session(
-        CallConfig(config.name, config.participants, recording.rate_hz, config.language, config.translate)
-    )
-    for chunk in recording.chunks():
-        if chunk.channel in channels:
-            session.push(chunk)
-        end_us = (chunk.start_sample + len(chunk.pcm)) * 1_000_000 // chunk.rate_hz
-        progress(min(1.0, end_us / recording.duration_us) if recording.duration_us else 0.0)
-    session.finish()
-    timeline = session.timeline()
-    if not recording.truncated:
-        return timeline
-    notice = Notice("truncated_recording", "Part of the recording is missing or damaged.", timeline.duration_us)
-    return replace(timeline, notices=(*timeline.notices, notice))
+    call = CallConfig(config.name, config.participants, recording.rate_hz, config.language, config.translate)
+    return list(wire.timeline_parts(analyze_recording(recording, call, open_session, progress)))

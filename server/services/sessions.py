@@ -6,7 +6,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -16,8 +16,8 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from grpc_status import rpc_status
 
 from affectline.models.errors import AffectlineError, CapacityError, InvalidInputError, ModelMissingError
-from affectline.pipelines.session import CallConfig, Input
-from affectline.pipelines.timeline import CallTimeline, Output
+from affectline.pipelines.recorded import Session
+from affectline.pipelines.session import CallConfig
 from affectline.server.wire import MessageError
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -26,18 +26,6 @@ T = TypeVar("T")
 RETRY_AFTER_S = 5
 
 log = logging.getLogger("affectline.server")
-
-
-class Session(Protocol):
-    """What the services use of a pipelines.session.CallSession."""
-
-    @property
-    def received_us(self) -> int: ...
-    @property
-    def final_us(self) -> int: ...
-    def push(self, item: Input) -> list[Output]: ...
-    def finish(self) -> list[Output]: ...
-    def timeline(self) -> CallTimeline: ...
 
 
 SessionFactory = Callable[[CallConfig], Session]
