@@ -25,7 +25,18 @@ from affectline.pipelines.media import open_recording
 from affectline.pipelines.resample import Resampler
 
 SEED = 7
-PACKAGES = ("onnxruntime", "numpy", "faster-whisper", "ctranslate2", "openai-whisper", "torch")
+PACKAGES = (
+    "onnxruntime",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "librosa",
+    "praat-parselmouth",
+    "faster-whisper",
+    "ctranslate2",
+    "openai-whisper",
+    "torch",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from affectline.models.convert.whisper import mel_filters
 from affectline.models.ports import RATE_HZ
@@ -117,7 +118,7 @@ def stages(path: Path, language: str | None) -> dict[str, float]:
     took = {"decode": decode_s, "resample": resample_s, "speech gate": gate_s}
     names = ("log-mel", "encoder", "decoder", "voice head", "vocal features", "text", "fusion and policy")
     took |= dict.fromkeys(names, 0.0)
-    filters = mel_filters()
+    filters = csr_array(mel_filters())
     channel_of = {party.id: party.channel for party in timeline.participants}
     for utterance in timeline.utterances:
         start, end = (t * RATE_HZ // 1_000_000 for t in (utterance.span.start_us, utterance.span.end_us))
@@ -130,7 +131,7 @@ def stages(path: Path, language: str | None) -> dict[str, float]:
         took["decoder"] += decoder_s
         if utterance.participant == "customer":
             spoken = [Span(0, utterance.span.duration_us)]
-            estimates = voice_estimates(models.voice, "customer", encoding, 0, spoken, 1.0)
+            estimates = voice_estimates(models.voice, "customer", encoding, 0, spoken, 1.0, None)
             took["voice head"] += timed(partial(list, estimates))[0]
             took["vocal features"] += timed(partial(vocal_features, pcm))[0]
         took["text"] += timed(partial(models.text.estimate, heard.text))[0]

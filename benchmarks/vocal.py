@@ -222,16 +222,24 @@ def scored(clips: Sequence[Measured], band: str, start: Set[str]) -> list[Scored
     return found
 
 
-def within_speaker_auc(items: Sequence[Scored], scores: Sequence[float]) -> dict[str, Any]:
-    """Mean over speakers of the area under the ROC curve, and the lowest of them."""
-    high, scores_, speakers = np.array([i.high for i in items]), np.array(scores), np.array([i.speaker for i in items])
+def separated(items: Sequence[Scored], scores: Sequence[float]) -> dict[str, Any]:
+    """Mean over speakers of the area under the ROC curve, the lowest of them, and the calibration error of scores in
+    [0, 1] as probabilities of high arousal (10 equal bins)."""
+    high, level, speakers = np.array([i.high for i in items]), np.array(scores), np.array([i.speaker for i in items])
     by_speaker = [
-        float(roc_auc_score(high[own], scores_[own]))
+        float(roc_auc_score(high[own], level[own]))
         for own in (speakers == speaker for speaker in sorted(set(speakers)))
         if len(set(high[own])) == 2
     ]
-    mean, lowest = round(float(np.mean(by_speaker)), 3), round(min(by_speaker), 3)
-    return {"n": len(items), "speakers": len(by_speaker), "auc": mean, "auc_lowest_speaker": lowest}
+    bins = np.minimum((10 * level).astype(int), 9)
+    gaps = [abs(level[bins == b].sum() - high[bins == b].sum()) for b in range(10)]
+    return {
+        "n": len(items),
+        "speakers": len(by_speaker),
+        "auc": round(float(np.mean(by_speaker)), 3),
+        "auc_lowest_speaker": round(min(by_speaker), 3),
+        "ece": round(float(sum(gaps)) / len(items), 3),
+    }
 
 
 def population(clips: Sequence[Measured]) -> dict[str, dict[str, float]]:
@@ -263,7 +271,7 @@ def left_out(items: Sequence[Scored]) -> list[float]:
     for speaker in sorted(set(speakers)):
         model = fitted([item for item in items if item.speaker != speaker])
         own = np.flatnonzero(speakers == speaker).tolist()
-        scores[own] = model.decision_function([items[i].row for i in own])
+        scores[own] = model.predict_proba([items[i].row for i in own])[:, 1]
     return scores.tolist()
 
 
@@ -282,7 +290,7 @@ def separation(clips: Sequence[Measured]) -> dict[str, Any]:
                     )
                     for label in sorted({item.label for item in items})
                 }
-                found[f"{band}, {name}"] = within_speaker_auc(items, scores) | {"median_stress": medians}
+                found[f"{band}, {name}"] = separated(items, scores) | {"median_stress": medians}
     return found
 
 
@@ -317,7 +325,7 @@ def main() -> None:
         "fit": {
             "weights": dict(zip(FITTED, model.coef_[0].round(3).tolist(), strict=True)),
             "intercept": round(float(model.intercept_[0]), 3),
-            "leave_one_speaker_out": {b: within_speaker_auc(items, left_out(items)) for b, items in folds.items()},
+            "leave_one_speaker_out": {b: separated(items, left_out(items)) for b, items in folds.items()},
         },
         "stress": {name: separation(found) for name, found in measured.items()},
     }

@@ -61,6 +61,9 @@ class VoiceAffect(Protocol):
     prior: Mapping[Label, float]
     """What it answers where nothing speaks for any label; only what goes beyond it is evidence."""
 
+    usual: FeatureStats
+    """`features` over its training data: what a site baseline starts from."""
+
     def features(self, encoding: Encoding, start_frame: int, end_frame: int) -> F32:
         """[k] of frames [start_frame, end_frame), at least one; what a site baseline is learnt from."""
         ...

@@ -18,7 +18,7 @@ MODALITY_WEIGHT: dict[Modality, float] = {"voice": 0.6, "text": 1.0, "face": 0.8
 """Voice counts less than words: its first head learnt from acted speech in another language."""
 FLOOR = 0.02
 """No model's zero is a certainty: the least probability a model's label counts with."""
-MIN_PROBABILITY = 0.4
+MIN_PROBABILITY = 0.45
 """Below this the answer is `unknown`."""
 MIN_EVIDENCE = 0.5
 """Summed weight below which there is nothing to answer from."""

@@ -5,7 +5,7 @@ how it was cut into chunks: a call streamed live and the same call read from a f
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from affectline.models.signals import (
     AffectEstimate,
     AffectScores,
     AudioChunk,
+    FeatureStats,
     Gap,
     Modality,
     Span,
@@ -46,7 +47,7 @@ from affectline.pipelines.timeline import (
 from affectline.pipelines.transcript import Reading, Transcriber
 from affectline.pipelines.vocal import CALM_STRESS, SpeakerBaseline, VocalStream, stress
 from affectline.pipelines.vocal import MODEL as STRESS_MODEL
-from affectline.pipelines.voice import SECOND_US, voice_estimates
+from affectline.pipelines.voice import SECOND_US, site_features, voice_estimates
 
 MAX_CHANNELS = 8
 RATES_HZ = range(8_000, 192_001)
@@ -60,6 +61,8 @@ NOISE_FRAMES = 100
 """Frames without speech that the noise floor is the median of."""
 MIN_OVERLAP_US = 200_000
 """An utterance speaks for a second from this overlap on."""
+SITE_QUALITY = 0.5
+"""A site baseline learns from sound at least this good."""
 MIN_QUALITY = 0.1
 """A poorer input is an absence, not a contribution."""
 MAX_WRITTEN = 5_000
@@ -172,11 +175,24 @@ class _Party:
 class CallSession:
     """Not thread-safe: one call's inputs are pushed one after the other."""
 
-    def __init__(self, config: CallConfig, models: ModelSet, policies: PolicyPack) -> None:
+    def __init__(
+        self,
+        config: CallConfig,
+        models: ModelSet,
+        policies: PolicyPack,
+        *,
+        site: FeatureStats | None = None,
+        learn: Callable[[F32], None] = lambda windows: None,
+    ) -> None:
+        """`site`: how voices usually sound here. `learn` is given the call's voice features [n, k] when it ends."""
         if config.language is not None and config.language not in models.recogniser.languages:
             raise InvalidInputError(f"expected a language the recogniser knows, found {config.language!r}")
         self._config = config
         self._models = models
+        self._site = site
+        self._learn = learn
+        self._windows: list[F32] = []
+        """Voice features of the call, for the site baseline."""
         self._priors = {model.model: model.prior for model in (models.voice, models.text)}
         self._transcriber = Transcriber(models.encoder, models.recogniser)
         self._parties = {p.id: _Party(p, config, models.gate) for p in config.participants}
@@ -419,6 +435,8 @@ class CallSession:
             party.seconds[second].estimates += [e for e in estimates if _within(second, e)]
             party.seconds[second].absent |= absent
         if party.participant.biometric_allowed:
+            if _signal_quality(pcm, party.noise_db) >= SITE_QUALITY:
+                self._windows += site_features(self._models.voice, reading.encoding, pcm_us, speech)
             yield self._vocal_summary(party, utterance, pcm, pcm_us, speech)
 
     def _speech_spans(self, segment: Segment) -> Iterator[Span]:
@@ -456,7 +474,9 @@ class CallSession:
             if quality < MIN_QUALITY:
                 absent |= {"voice": "sound too noisy or clipped", "stress": "sound too noisy or clipped"}
             else:
-                estimates += voice_estimates(self._models.voice, name, reading.encoding, pcm_us, speech, quality)
+                estimates += voice_estimates(
+                    self._models.voice, name, reading.encoding, pcm_us, speech, quality, self._site
+                )
         else:
             absent |= {"voice": "agent voice is not analysed", "stress": "agent voice is not analysed"}
         heard, text = reading.transcription, self._models.text
@@ -592,6 +612,8 @@ class CallSession:
         suggestions = self._engine.finish()
         self._suggestions += suggestions
         yield from suggestions
+        if self._windows:
+            self._learn(np.stack(self._windows))
 
 
 def _second_span(second: int) -> Span:

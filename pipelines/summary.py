@@ -46,11 +46,10 @@ def clock(at_us: int) -> str:
 
 
 def _topic(subject: str, spoken: Sequence[Utterance]) -> str:
-    """The subject's longest utterance of the first half that says why they call, else the longest one."""
+    """The subject's longest utterance of the first two thirds that says why they call, else the longest one."""
     if not spoken:
         return f"No words of the {subject} were recognised."
-    middle_us = (spoken[0].span.start_us + spoken[-1].span.end_us) // 2
-    early = [u for u in spoken if u.span.start_us <= middle_us]
+    early = [u for u in spoken if u.span.start_us <= spoken[-1].span.end_us * 2 // 3] or spoken[:1]
     longest = max(early, key=lambda u: (bool(_REASON.search(u.text)) and u.text[-1:] in ".?!", len(u.text)))
     return f"The {subject} at {clock(longest.span.start_us)}: “{_shortened(longest.text, 140)}”"
 

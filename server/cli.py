@@ -22,7 +22,7 @@ from affectline.pipelines.media import Encoding, RawFormat, Recording, open_reco
 from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role
-from affectline.server import models_cli
+from affectline.server import models_cli, train_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
@@ -36,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models_cli.app, name="models")
+app.add_typer(train_cli.app, name="train")
 
 T = TypeVar("T")
 
@@ -72,6 +73,15 @@ Raw = Annotated[
     str | None,
     typer.Option(help="Format of headerless files, ENCODING:RATE_HZ:CHANNELS with s16le, mulaw or alaw."),
 ]
+VoiceModel = Annotated[
+    str | None,
+    typer.Option(help="Another voice model by its name, or a head made by `affectline train voice` by its path."),
+]
+AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Use models under a restricted licence.")]
+SiteFolder = Annotated[
+    Path | None,
+    typer.Option("--site", file_okay=False, help="Folder of the site baseline, learnt from call to call."),
+]
 PoliciesFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="YAML file of policies.")]
 
 
@@ -85,6 +95,9 @@ def analyze(
     translate: Translate = False,
     raw: Raw = None,
     policies: PoliciesFile = None,
+    site: SiteFolder = None,
+    voice_model: VoiceModel = None,
+    accept_license: AcceptLicense = False,
     json_out: Annotated[
         str | None, typer.Option("--json", metavar="OUT|-", help="Write the timeline as JSON; - for standard output.")
     ] = None,
@@ -107,7 +120,8 @@ def analyze(
             CallConfig(path.name, who, found.rate_hz, language, translate)
             for (path, found), who in zip(opened, parties, strict=True)
         ]
-        engine = _engine(policies)
+        _fetch_missing()
+        engine = Engine(policies=policies, site=site, voice_model=voice_model, accept_licences=accept_license)
         for (path, recording), config in zip(opened, configs, strict=True):
             with _progress(path.name) as progress:
                 timeline = analyze_recording(recording, config, engine.open, progress)
@@ -194,11 +208,6 @@ async def _stream(
                         console.print(line)
                     screen.update(live.now())
     raise AffectlineError("expected the call's timeline at the end of the stream, found none")
-
-
-def _engine(policies: Path | None) -> Engine:
-    _fetch_missing()
-    return Engine(policies=policies)
 
 
 def _fetch_missing() -> None:

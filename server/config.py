@@ -59,6 +59,16 @@ class ServerConfig(BaseModel):
     policies: Path | None = Field(
         default=None, description="YAML file with the policies; the ones that come along by default."
     )
+    voice_model: str | None = Field(
+        default=None,
+        description="Another voice model: a registered one by name, or a file written by `affectline train voice`.",
+    )
+    accept_license: bool = Field(default=False, description="Models under a restricted licence may be used.")
+    site_dir: Path | None = Field(
+        default=None,
+        description="Folder for the site baseline: how voices usually sound on these lines, learnt without labels. "
+        "Recommended in production; without it the voice model judges by its training data.",
+    )
     spool_dir: Path | None = Field(
         default=None,
         description="Folder for recordings while they wait for analysis; the system's temporary folder by default.",
@@ -82,7 +92,7 @@ class ServerConfig(BaseModel):
             raise ValueError("expected a file, found none there")
         return path
 
-    @field_validator("spool_dir")
+    @field_validator("spool_dir", "site_dir")
     @classmethod
     def _folder(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_dir():

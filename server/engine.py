@@ -1,6 +1,7 @@
 """Loads what all calls share, and opens calls on it."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from affectline.models.errors import InvalidInputError
@@ -8,14 +9,16 @@ from affectline.models.ports import Task
 from affectline.models.registry import all_models, load_model
 from affectline.models.runtime import Runtime
 from affectline.models.store import Store, default_root
+from affectline.models.zoo.voice import trained_head
 from affectline.pipelines.policy import DEFAULT_POLICIES, load_policies
 from affectline.pipelines.session import CallConfig, CallSession, ModelSet
+from affectline.server.site_store import SiteStore
 
 DEFAULT_MODELS: Mapping[Task, str] = {
     "speech_gate": "silero",
     "acoustic_encoder": "whisper-base-encoder",
     "recogniser": "whisper-base",
-    "voice_affect": "voice-first",
+    "voice_affect": "voice-open",
     "text_affect": "words-first",
 }
 
@@ -28,16 +31,31 @@ class Engine:
         *,
         store: Store | None = None,
         runtime: Runtime | None = None,
-        models: Mapping[Task, str] | None = None,
+        voice_model: str | None = None,
         policies: Path | None = None,
+        site: Path | None = None,
+        accept_licences: bool = False,
     ) -> None:
-        """`models`: other names than DEFAULT_MODELS, by task. `policies`: another pack than the default one."""
+        """`voice_model`: another registered one by name, or a file written by `affectline train voice`.
+
+        `policies`: another pack than the default one.
+        `site`: folder in which the site baseline is kept; None neither learns nor uses one.
+        `accept_licences`: models under a restricted licence may be used.
+        """
         known = all_models()
-        chosen = {**DEFAULT_MODELS, **(models or {})}
+        chosen = dict(DEFAULT_MODELS)
+        if voice_model and voice_model.endswith(".onnx"):
+            spec = trained_head(Path(voice_model))
+            known[spec.name] = spec
+            chosen["voice_affect"] = spec.name
+        elif voice_model:
+            chosen["voice_affect"] = voice_model
         for task, name in chosen.items():
             if name not in known or known[name].task != task:
                 fitting = ", ".join(spec.name for spec in known.values() if spec.task == task)
                 raise InvalidInputError(f"expected a model for {task} of {fitting}; found {name!r}")
+            if (restriction := known[name].restricted) and not accept_licences:
+                raise InvalidInputError(f"{name} is {restriction}; expected --accept-license to use it, found none")
         store, runtime = store or Store(default_root()), runtime or Runtime()
         loaded = {task: load_model(known[name], store, runtime) for task, name in chosen.items()}
         self.models = ModelSet(
@@ -49,6 +67,13 @@ class Engine:
             versions={task: known[name].id for task, name in chosen.items()},
         )
         self.policies = load_policies(policies or DEFAULT_POLICIES)
+        voice = self.models.voice
+        self._sites = SiteStore(site, voice.model, voice.usual) if site else None
 
     def open(self, config: CallConfig) -> CallSession:
-        return CallSession(config, self.models, self.policies)
+        """Raises InvalidInputError, or StorageError when the site baseline cannot be read."""
+        if self._sites is None:
+            return CallSession(config, self.models, self.policies)
+        stats = self._sites.stats(config.rate_hz)
+        learn = partial(self._sites.learn, config.rate_hz)
+        return CallSession(config, self.models, self.policies, site=stats, learn=learn)

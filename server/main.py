@@ -169,7 +169,16 @@ async def serve(config: ServerConfig, load: Callable[[], SessionFactory]) -> Non
 def run(config: ServerConfig) -> None:
     """Serves with the models in the store until asked to stop; raises AffectlineError."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(serve(config, lambda: Engine(policies=config.policies).open))
+
+    def load() -> SessionFactory:
+        return Engine(
+            voice_model=config.voice_model,
+            policies=config.policies,
+            site=config.site_dir,
+            accept_licences=config.accept_license,
+        ).open
+
+    asyncio.run(serve(config, load))
 
 
 def main(config: Annotated[Path | None, typer.Option(help="YAML file with the settings.")] = None) -> None:

@@ -26,7 +26,7 @@ from affectline.pipelines.timeline import (
 SECOND_US = 1_000_000
 LENGTH_S = 186
 CUSTOMER, AGENT = "customer", "agent"
-VOICE, TEXT, STRESS = "voice-affect@1.0.0", "text-valence@1.0.0", "vocal-stress@1"
+VOICE, TEXT, STRESS = "voice-affect@1.0.0", "text-valence@1.0.0", "vocal-stress@2"
 
 SCRIPT: tuple[tuple[str, float, float, Label, float, str, tuple[str, ...]], ...] = (
     (AGENT, 1, 5, "neutral", 0.8, "Thank you for calling Northwind Broadband, this is Dana. How can I help?", ()),

@@ -16,6 +16,7 @@ from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig, CallSession, ConsentChange
 from affectline.pipelines.timeline import CallTimeline, Moment, Notice, Output, Participant, Suggestion, Utterance
 from affectline.server.engine import Engine
+from affectline.server.site_store import SiteStore
 
 pytestmark = pytest.mark.integration
 
@@ -263,3 +264,25 @@ def test_an_empty_call_ends_cleanly(engine: Engine) -> None:
     session = engine.open(CALL)
     assert not [item for item in session.finish() if isinstance(item, Suggestion | Moment)]
     assert session.timeline().duration_us == 0
+
+
+def test_the_site_baseline_learns_from_a_call_and_judges_the_next(example: Path, tmp_path: Path) -> None:
+    engine = Engine(site=tmp_path)
+    first = analyze_recording(open_recording(example), CALL, engine.open)
+    with np.load(tmp_path / "voice-open@1-telephone.npz") as learnt:
+        assert learnt["windows"].sum() >= 10
+    usual = engine.models.voice.usual
+    for _ in range(10):  # many calls on a line that shifts every feature
+        SiteStore(tmp_path, "voice-open@1", usual).learn(CALL.rate_hz, np.tile(usual.mean + usual.deviation, (60, 1)))
+    later = analyze_recording(open_recording(example), CALL, engine.open)
+    assert [u.text for u in later.utterances] == [u.text for u in first.utterances]
+    assert voices(later) != voices(first)
+
+
+def voices(timeline: CallTimeline) -> list[object]:
+    return [c.estimate.scores.labels for m in timeline.moments for c in m.contributors if c.modality == "voice"]
+
+
+def test_a_restricted_model_is_used_only_by_who_accepts_it() -> None:
+    with pytest.raises(InvalidInputError, match=r"non-commercial.*--accept-license"):
+        Engine(voice_model="voice-research")

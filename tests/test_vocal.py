@@ -1,4 +1,5 @@
 import csv
+import json
 import pickle
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -10,17 +11,27 @@ import pytest
 import scipy.signal
 import soundfile
 import soxr
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parselmouth.praat import call
 
 from affectline.models.ports import RATE_HZ
 from affectline.models.signals import F32, VocalFeatures
-from affectline.pipelines.vocal import CALM_STRESS, FRAME_SAMPLES, SpeakerBaseline, VocalStream, stress, vocal_features
+from affectline.pipelines.vocal import (
+    CALM_STRESS,
+    FRAME_SAMPLES,
+    MODEL,
+    SpeakerBaseline,
+    VocalStream,
+    stress,
+    vocal_features,
+)
 
 pytestmark = pytest.mark.unit
 
-EMODB = Path(__file__).parents[2] / "shared" / "data" / "emodb"
+ROOT = Path(__file__).parents[1]
+EMODB = ROOT.parent / "shared" / "data" / "emodb"
 needs_emodb = pytest.mark.skipif(not EMODB.is_dir(), reason=f"no EmoDB recordings in {EMODB}")
 F64 = npt.NDArray[np.float64]
 
@@ -601,3 +612,16 @@ def test_acted_anger_and_fear_are_tenser_than_the_same_speakers_neutral_voice() 
         tense = [stress(baseline.deviations(features)) for features in found["anger"] + found["fear"]]
         correct.append((np.subtract.outer(tense, calm) > 0).mean())
     assert np.mean(correct) > 0.9
+
+
+def test_the_card_states_what_the_benchmark_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks/results/vocal.json").read_text())
+    card = yaml.safe_load((ROOT / "models/cards/vocal-stress.yaml").read_text())
+    found = [
+        *measured["fit"]["leave_one_speaker_out"].values(),
+        *(v for by_start in measured["stress"].values() for name, v in by_start.items() if "population" not in name),
+    ]
+    keys = ("n", "speakers", "auc", "auc_lowest_speaker", "ece")
+    assert [[row[key] for key in keys] for row in card["metrics"]] == [[row[key] for key in keys] for row in found]
+    assert f"{card['name']}@{card['version']}" == MODEL
+    assert measured["real_time"]["all features, streamed in 32 ms pieces"] < 0.01

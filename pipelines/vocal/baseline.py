@@ -73,7 +73,7 @@ class SpeakerBaseline:
     MIN_SPEECH_US: Final = 8_000_000
     MIN_QUALITY: Final = 0.5
     MAX_STRESS: Final = 0.35
-    """Of what is learnt; at 0.2, most of what ordinary agents say on the phone would be refused."""
+    """Of what is learnt; at 0.2, up to two thirds of an ordinary agent's utterances on the phone are refused."""
     MEMORY: Final = 24
     PRIOR_UTTERANCES: Final = 4
 

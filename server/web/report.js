@@ -107,7 +107,8 @@ function report(source) {
     const colourOf = (modality) => `var(--modality-${Object.keys(MODALITIES).indexOf(modality) + 1})`;
     const stack = el("div", { className: "stack", role: "img", "aria-label": "Weights of the contributors" },
       ...moment.contributors.map((c) => {
-        const part = el("span", { textContent: `${MODALITIES[c.modality]} ${percent(c.weight)}` });
+        const name = `${MODALITIES[c.modality]} ${percent(c.weight)}`;
+        const part = el("span", { title: name, textContent: c.weight < 0.22 ? percent(c.weight) : name });
         Object.assign(part.style, { flex: `${c.weight} 1 0`, background: colourOf(c.modality) });
         return part;
       }));
