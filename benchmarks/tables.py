@@ -72,12 +72,32 @@ def stages(document: Document) -> str:
     return f"{_table(['real-time factor', *(name for name, _ in columns)], body)}\n\n{memory} {_source(document)}"
 
 
-TABLES: dict[str, tuple[str, Callable[[Document], str]]] = {
-    "transcript": ("transcript", transcript),
-    "speed": ("speed", speed),
-    "stages": ("speed", stages),
+def voice(*documents: Document) -> str:
+    """In-corpus beside cross-corpus, wide beside telephone band, without and with a site baseline."""
+    rows: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+    for document in documents:
+        most = max(r["classes"] for r in document["results"])
+        for result in document["results"]:
+            inside = result["system"].startswith("same corpus") and result["classes"] == most
+            if inside or result["system"] == document["model"]:
+                name = "speakers held out" if inside else f"{result['system']}, which never heard it"
+                key = (f"{document['data']['name']}: {name}", str(result["classes"]))
+                low, high = result["uar_95"]
+                cell = f"{result['uar']:.2f} ({low:.2f} to {high:.2f}), {result['ece']:.2f}"
+                rows.setdefault(key, {})[result["band"], result["site"]] = cell
+    columns = [("wide", "off"), ("wide", "on"), ("telephone", "off"), ("telephone", "on")]
+    heads = ["recall (95 % interval), calibration error", "classes", "wide", "with site", "telephone", "with site"]
+    body = [[*key, *(cells.get(column, "") for column in columns)] for key, cells in rows.items()]
+    return f"{_table(heads, body)}\n\n{_source(documents[0])}"
+
+
+TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "transcript": (("transcript",), transcript),
+    "speed": (("speed",), speed),
+    "stages": (("speed",), stages),
+    "voice": (("voice_emodb", "voice_ravdess_speech", "voice_nemo_pl"), voice),
 }
-"""Marker -> (results/NAME.json, how it is shown)."""
+"""Marker -> (each results/NAME.json, how they are shown)."""
 
 
 def filled(text: str, results: Path = RESULTS) -> str:
@@ -87,8 +107,8 @@ def filled(text: str, results: Path = RESULTS) -> str:
         name = match[1]
         if name not in TABLES:
             raise ValueError(f"expected a marker of {', '.join(TABLES)}; found {name!r}")
-        source, show = TABLES[name]
-        table = show(json.loads((results / f"{source}.json").read_text()))
+        sources, show = TABLES[name]
+        table = show(*(json.loads((results / f"{source}.json").read_text()) for source in sources))
         return f"<!-- bench:{name} -->\n{table}\n<!-- /bench:{name} -->"
 
     done = re.sub(r"<!-- bench:([\w-]+) -->.*?<!-- /bench:\1 -->", replace, text, flags=re.DOTALL)

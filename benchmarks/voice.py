@@ -21,6 +21,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 from scipy.stats import rankdata
 
+from affectline.models.errors import AffectlineError
 from affectline.models.runtime import Runtime
 from affectline.models.signals import F32, Encoding, FeatureStats
 from affectline.models.training.examples import Examples
@@ -157,11 +158,13 @@ def main() -> None:
     args: argparse.Namespace = parser.parse_args()
 
     model: VoiceHead = pulled(args.model, Runtime(threads=1))
-    pulled("whisper-base-encoder", Runtime()), pulled("silero", Runtime())
-    examples = encoded([args.data], args.features)
-    if args.limit:
-        clips = np.unique(examples.clip)
-        examples = examples[np.isin(examples.clip, np.random.default_rng(7).permutation(clips)[: args.limit])]
+    for name in ("whisper-base-encoder", "silero"):
+        pulled(name, Runtime())
+    try:
+        examples = encoded(args.data, args.features, limit=args.limit)
+        sources = {folder.name: encoded(folder, args.features) for folder in args.sources}
+    except AffectlineError as error:
+        sys.exit(str(error))
     tested = examples[examples.whole & (examples.band != "changed")]
     seen = corpus_of(examples) in TRAINED_ON[args.model]
     several = len(np.unique(examples.speaker)) > INNER_FOLDS
@@ -172,6 +175,8 @@ def main() -> None:
     results: list[dict[str, Any]] = []
 
     def add(system: str, answers: Answers, rows: Examples, band: str, site: str, *, four: bool) -> None:
+        if len({FOUR.get(c) if four else c for c in set(rows.label.tolist()) & set(answers[0])} - {None}) < 2:
+            return
         results.append({"system": system, "band": band, "site": site, **measure(rows, answers, four=four)})
         shown = {k: v for k, v in results[-1].items() if k not in ("confusion", "risk_at_coverage")}
         print(shown, flush=True)
@@ -188,15 +193,15 @@ def main() -> None:
                 answers = shipped(model, rows.x, stats)
                 for four in (True, False):
                     add(args.model, answers, rows, band, site, four=four)
-            for folder in args.sources:
-                source = encoded([folder], args.features)
-                add(f"trained on {folder.name}", trained_elsewhere(source, rows.x, stats), rows, band, site, four=True)
+            for name, source in sources.items():
+                add(f"trained on {name}", trained_elsewhere(source, rows.x, stats), rows, band, site, four=True)
 
     band = "telephone" if args.telephone else "wide"
     system = "same corpus, speakers held out" if seen else args.model
-    best = next(
-        r for r in results if (r["system"], r["band"]) == (system, band) and r["site"] == ("off" if seen else "on")
-    )
+    site = "off" if seen else "on"
+    best = next((r for r in results if (r["system"], r["band"], r["site"]) == (system, band, site)), None)
+    if best is None:
+        sys.exit(f"expected clips of at least 2 classes that {args.model} knows, found fewer")
     held_out = (r["uar"] for r in results if r["system"].startswith("same") and r["band"] == band)
     data = {"name": args.data.name, "speakers": len(np.unique(examples.speaker)), "trained_on": seen}
     headline = {"uar": best["uar"], "ece": best["ece"], "n": best["n"], "classes": best["classes"], "band": band}

@@ -21,6 +21,9 @@ MIN_PERIOD_WINDOWS = 30
 """An hour with fewer windows has no say of its own."""
 PRIOR_WINDOWS = 300
 """The training data counts as this many windows: five minutes of speech to half a site baseline."""
+MAX_SHARE = 0.5
+"""However much was heard. Most calls are neutral: by their figures alone, half of neutral speech would sound unusual
+(docs/voice.md)."""
 
 
 @dataclass(slots=True)
@@ -73,7 +76,7 @@ class SiteBaseline:
         mean = np.median(means, axis=0)
         deviation = np.sqrt(np.maximum(np.median(variances, axis=0), 1e-8))
         windows = sum(p.windows for p in heard)
-        share = windows / (windows + PRIOR_WINDOWS)
+        share = min(MAX_SHARE, windows / (windows + PRIOR_WINDOWS))
         return FeatureStats(
             mean=(share * mean + (1 - share) * self.prior.mean).astype(np.float32),
             deviation=(share * deviation + (1 - share) * self.prior.deviation).astype(np.float32),

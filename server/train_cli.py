@@ -41,7 +41,7 @@ def voice(
             raise InvalidInputError(f"expected --out to end in .onnx, found {out}")
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("listening to the clips", total=1.0)
-            examples = training.encoded([data], progress=lambda share: bar.update(task, completed=share))
+            examples = training.encoded(data, progress=lambda share: bar.update(task, completed=share))
         head, examples, probabilities = training.train(examples, own_calls=True)
         card = training.own_card(out.stem.replace("_", "-"), head, examples, probabilities)
         with TemporaryDirectory() as folder:

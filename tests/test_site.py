@@ -40,9 +40,9 @@ def test_it_comes_near_what_is_heard_as_more_is_heard() -> None:
     for hour in hours(60):
         baseline.learn(hour, call(5.0))
         distances.append(float(np.abs(baseline.stats().mean - 5.0).max()))
-    assert distances[0] > distances[10] > distances[-1]
-    assert distances[-1] < 1.0
-    assert baseline.stats().deviation == pytest.approx(2.0, abs=0.3)
+    assert distances[0] > distances[3] > distances[-1]
+    assert baseline.stats().mean == pytest.approx(2.5, abs=0.3)  # half way and no further: most calls are neutral
+    assert baseline.stats().deviation == pytest.approx(1.5, abs=0.2)
 
 
 def test_half_way_after_as_many_windows_as_the_prior_counts() -> None:
@@ -91,7 +91,7 @@ def test_it_survives_a_restart_and_keeps_kinds_of_line_apart(tmp_path: Path) -> 
         store.learn(8_000, call(3.0))
     again = SiteStore(tmp_path, "voice@1", PRIOR)
     np.testing.assert_array_equal(store.stats(8_000).mean, again.stats(8_000).mean)
-    assert again.stats(8_000).mean.min() > 1.0
+    assert again.stats(8_000).mean.min() > 0.8
     np.testing.assert_array_equal(again.stats(16_000).mean, PRIOR.mean)
 
 

@@ -107,20 +107,21 @@ def encode(
     encoder: AcousticEncoder,
     gate: SpeechGate,
     *,
-    augment: bool,
+    limit: int | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Examples:
-    """Every clip of a folder wide and as telephone, and with `augment` through one of CHANGES; seeded by its path.
+    """Every clip of a folder wide, as telephone, and through one of CHANGES; seeded by its path.
 
-    Raises InvalidInputError. progress: called with the share done, in [0, 1].
+    limit: that many clips, drawn with a fixed seed. progress: called with the share done, in [0, 1].
+    Raises InvalidInputError.
     """
     clips, corpus = read_clips(data), data.resolve().name
+    clips = [clips[i] for i in np.random.default_rng(0).permutation(len(clips))[:limit]] if limit else clips
     rows: list[tuple[F32, str, str, str, str, str, str, bool]] = []
     for number, clip in enumerate(clips):
         rng = np.random.default_rng(zlib.crc32(clip["path"].encode()))
         pcm = spoken_part(read_pcm(data / clip["path"]), gate)[: encoder.window_samples]
-        bands = [*BANDS, ("changed", CHANGES[rng.integers(len(CHANGES))])] if augment else BANDS
-        for band, change in bands:
+        for band, change in (*BANDS, ("changed", CHANGES[rng.integers(len(CHANGES))])):
             encoding = encoder.encode(change(pcm, rng)[: encoder.window_samples])
             frames = encoding.input_frames
             spans = [(0, frames)]

@@ -277,23 +277,26 @@ def own_card(name: str, head: Head, examples: Examples, probabilities: F32) -> d
 
 
 def encoded(
-    folders: Sequence[Path], cache: Path | None = None, progress: Callable[[float], None] = lambda share: None
+    folder: Path,
+    cache: Path | None = None,
+    *,
+    limit: int | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Examples:
-    """The examples of every folder, augmented; kept in `cache` as NAME.npz and taken from there when present.
+    """`encode` with the models of the store; kept in `cache` as NAME.npz and taken from there when present.
 
     Raises InvalidInputError, or ModelMissingError without the encoder and the speech gate.
     """
-    specs, store, parts = all_models(), Store(default_root()), []
-    for folder in folders:
-        kept = cache / f"{folder.resolve().name}.npz" if cache else None
-        if kept and kept.is_file():
-            parts.append(Examples.load(kept))
-            continue
-        encoder, gate = (load_model(specs[name], store, Runtime()) for name in ("whisper-base-encoder", "silero"))
-        parts.append(encode(folder, encoder, gate, augment=True, progress=progress))
-        if kept:
-            parts[-1].save(kept)
-    return joined(parts)
+    kept = cache / f"{folder.resolve().name}.npz" if cache and not limit else None
+    if kept and kept.is_file():
+        return Examples.load(kept)
+    specs, store = all_models(), Store(default_root())
+    encoder, gate = (load_model(specs[name], store, Runtime()) for name in ("whisper-base-encoder", "silero"))
+    found = encode(folder, encoder, gate, limit=limit, progress=progress)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        found.save(kept)
+    return found
 
 
 def main() -> None:
@@ -303,7 +306,8 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="folder that keeps encoded clips")
     arguments = parser.parse_args()
     rooms = Path(__file__).parents[1]
-    head, examples, probabilities = train(encoded(arguments.data, arguments.features), own_calls=False)
+    examples = joined([encoded(folder, arguments.features) for folder in arguments.data])
+    head, examples, probabilities = train(examples, own_calls=False)
     save(rooms / "zoo" / f"{arguments.name.replace('-', '_')}.onnx", head)
     path = rooms / "cards" / f"{arguments.name}.yaml"
     card = yaml.safe_load(path.read_text())
