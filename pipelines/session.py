@@ -68,8 +68,8 @@ SITE_QUALITY = 0.5
 MIN_QUALITY = 0.1
 """A poorer input is an absence, not a contribution."""
 WHISPER_DB, VOICE_DB = 1.0, 5.0
-"""Harmonics-to-noise ratio up to which a voice says nothing, and from which it counts fully: made whispers of telephone
-speech have 2 dB, 19 in 20 clips of acted emotion over a telephone 5 dB or more."""
+"""Harmonics-to-noise ratio up to which a voice says nothing, and from which it counts fully. By convention: a whisper
+has next to no harmonics, a voiced telephone voice mostly 5 dB or more."""
 MAX_WRITTEN = 5_000
 """Written turns and changes of consent taken in one call."""
 MAX_TEXT_CHARACTERS = 20_000

@@ -6,8 +6,9 @@ from rich.console import Group
 from rich.text import Text
 
 from affectline.models.labels import UNKNOWN, Label
+from affectline.pipelines.summary import clock
 from affectline.pipelines.timeline import Moment, Notice, Participant, Suggestion, Utterance
-from affectline.server.look import EMOTION_COLOURS, clean, clock, likelihood
+from affectline.server.look import EMOTION_COLOURS, clean, likelihood
 from affectline.server.wire import Cursor, Reply
 
 

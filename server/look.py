@@ -34,12 +34,6 @@ def likelihood(probability: float) -> str:
     return f"{word}, {probability:.2f}"
 
 
-def clock(time_us: int) -> str:
-    """Media time as `m:ss`, cut to the second; minutes go beyond 59."""
-    minutes, seconds = divmod(time_us // 1_000_000, 60)
-    return f"{minutes}:{seconds:02d}"
-
-
 def clean(text: str) -> str:
     """Without control characters: what was said in a call, or a file's name, must not steer a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -9,8 +9,9 @@ from rich.style import Style
 from rich.text import Text
 
 from affectline.models.labels import Label
+from affectline.pipelines.summary import clock
 from affectline.pipelines.timeline import CallTimeline, Moment, Participant
-from affectline.server.look import EMOTION_COLOURS, clean, clock, likelihood
+from affectline.server.look import EMOTION_COLOURS, clean, likelihood
 
 MIN_COLUMNS: Final = 40
 MAX_COLUMNS: Final = 120
