@@ -34,7 +34,7 @@ class AnalyzeService(AnalyzeServiceServicer):
         self.running = 0
         """Calls that run now."""
 
-    async def Analyze(self, _: object, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+    async def Analyze(self, _: object, context: Context) -> None:  # type: ignore[override]
         # Not a generator: the task itself reads and writes, so a cancelled call is cleaned up at once.
         call = f"call {uuid4().hex[:12]}"
         async with statuses(context, call):

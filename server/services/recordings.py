@@ -160,22 +160,20 @@ class RecordingService(RecordingServiceServicer):
             job.path.unlink(missing_ok=True)
         log.info("job %s ended: %s", job.id, JobState.Name(job.state))
 
-    async def CreateRecordingJob(  # noqa: N802
-        self, _: object, context: Context
-    ) -> recordings_pb2.CreateRecordingJobResponse:
+    async def CreateRecordingJob(self, _: object, context: Context) -> recordings_pb2.CreateRecordingJobResponse:
         async with statuses(context, "upload"):
             config = wire.read_recording_config(await receive_config(context, self._config.idle_timeout_s))
             job = self._repeated(config) or await self._take(config, context)
         return recordings_pb2.CreateRecordingJobResponse(job=job.message())
 
-    async def GetRecordingJob(  # noqa: N802
+    async def GetRecordingJob(
         self, request: recordings_pb2.GetRecordingJobRequest, context: Context
     ) -> recordings_pb2.GetRecordingJobResponse:
         async with statuses(context, "get"):
             job = self._find(request.id)
         return recordings_pb2.GetRecordingJobResponse(job=job.message())
 
-    async def WatchRecordingJob(  # type: ignore[override]  # noqa: N802
+    async def WatchRecordingJob(  # type: ignore[override]
         self, request: recordings_pb2.WatchRecordingJobRequest, context: Context
     ) -> None:
         async with statuses(context, "watch"):
@@ -187,7 +185,7 @@ class RecordingService(RecordingServiceServicer):
                     break
                 await changed.wait()
 
-    async def GetRecordingTimeline(  # type: ignore[override]  # noqa: N802
+    async def GetRecordingTimeline(  # type: ignore[override]
         self, request: recordings_pb2.GetRecordingTimelineRequest, context: Context
     ) -> None:
         async with statuses(context, "timeline"):
@@ -200,7 +198,7 @@ class RecordingService(RecordingServiceServicer):
             for part in job.timeline:
                 await context.write(recordings_pb2.GetRecordingTimelineResponse(timeline=part))
 
-    async def CancelRecordingJob(  # noqa: N802
+    async def CancelRecordingJob(
         self, request: recordings_pb2.CancelRecordingJobRequest, context: Context
     ) -> recordings_pb2.CancelRecordingJobResponse:
         async with statuses(context, "cancel"):
@@ -211,7 +209,7 @@ class RecordingService(RecordingServiceServicer):
                 job.path.unlink(missing_ok=True)
         return recordings_pb2.CancelRecordingJobResponse(job=job.message())
 
-    async def ListRecordingJobs(  # noqa: N802
+    async def ListRecordingJobs(
         self, request: recordings_pb2.ListRecordingJobsRequest, context: Context
     ) -> recordings_pb2.ListRecordingJobsResponse:
         async with statuses(context, "list"):
