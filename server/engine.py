@@ -55,7 +55,9 @@ class Engine:
                 fitting = ", ".join(spec.name for spec in known.values() if spec.task == task)
                 raise InvalidInputError(f"expected a model for {task} of {fitting}; found {name!r}")
             if (restriction := known[name].restricted) and not accept_licences:
-                raise InvalidInputError(f"{name} is {restriction}; expected --accept-license to use it, found none")
+                raise InvalidInputError(
+                    f"{name} is under {restriction}: expected --accept-license to use it, found none"
+                )
         store, runtime = store or Store(default_root()), runtime or Runtime()
         loaded = {task: load_model(known[name], store, runtime) for task, name in chosen.items()}
         self.models = ModelSet(

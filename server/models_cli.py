@@ -62,7 +62,9 @@ def list_models() -> None:
     for spec in all_models().values():
         artifact = spec.artifact
         if artifact is None:
-            models.add_row(spec.name, spec.task, spec.version, "", "", "[green]built in[/]")
+            models.add_row(
+                spec.name, spec.task, spec.version, spec.restricted or "Apache-2.0", "", "[green]built in[/]"
+            )
             continue
         status = store.status(artifact)
         size = decimal(status.size_bytes) if status.size_bytes else ""

@@ -141,6 +141,6 @@ MODELS = (
         artifact=None,
         load=lambda folder, runtime: VoiceHead(folder / "voice_research.onnx", runtime),
         default=False,
-        restricted="for non-commercial use only (learnt from RAVDESS and nEMO, CC BY-NC-SA 4.0)",
+        restricted="CC BY-NC-SA 4.0, non-commercial",
     ),
 )
