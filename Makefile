@@ -49,7 +49,7 @@ bench: .venv/.test ## Figures of the README; DATA=DIR holds labels.csv and its c
 	$(BIN)/python -m pip install --quiet --editable '.[test,bench,reference]'
 	$(BIN)/affectline models pull
 	$(BIN)/affectline models pull whisper-base-fp32
-	$(BIN)/python -m benchmarks.transcript --data $(DATA) --limit 120 --json benchmarks/results/transcript.json
+	$(BIN)/python -m benchmarks.transcript --data $(DATA) --limit 80 --json benchmarks/results/transcript.json
 	$(BIN)/python -m benchmarks.speed --data $(DATA) --json benchmarks/results/speed.json
 	$(BIN)/python -m benchmarks.tables
 
