@@ -1,13 +1,10 @@
-"""One stretch of speech to words: encode, read, and read again over a longer window when that ran away or is unsure."""
+"""One stretch of speech to words: encode once, read, and read again over a longer window when reading ran away."""
 
 from dataclasses import dataclass, replace
 
 from affectline.models.ports import AcousticEncoder, Recogniser
 from affectline.models.signals import F32, Encoding, Span, Transcription, Word
 
-SURE = 0.75
-"""Less sure than this of its words, the recogniser reads again over the long window, on which it is steadier: 4 in 100
-short clips, and a fifth of the errors gone."""
 NO_SPEECH = 0.6
 MIN_CONFIDENCE = 0.37
 """exp(-1): with NO_SPEECH, openai-whisper's rule for sound that is not speech."""
@@ -36,11 +33,9 @@ class Transcriber:
         """pcm [n] at RATE_HZ, at most the encoder's long window; `start_us` is the time of pcm[0]."""
         encoding = self._encoder.encode(pcm)
         heard = self._recogniser.transcribe(encoding, language=language, usual_language=usual_language)
-        if heard.runaway or (heard.confidence < SURE and heard.no_speech <= NO_SPEECH):
-            longer = self._encoder.encode(pcm, long_window=True)
-            again = self._recogniser.transcribe(longer, language=language, usual_language=usual_language)
-            if not again.runaway and (heard.runaway or again.confidence > heard.confidence):
-                encoding, heard = longer, again
+        if heard.runaway:
+            encoding = self._encoder.encode(pcm, long_window=True)
+            heard = self._recogniser.transcribe(encoding, language=language, usual_language=usual_language)
         if heard.runaway or (heard.no_speech > NO_SPEECH and heard.confidence < MIN_CONFIDENCE):
             heard = replace(heard, text="", words=())
         translation = None
