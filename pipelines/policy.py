@@ -30,7 +30,6 @@ utterances count, so that a call gives the same suggestions live and afterwards.
 
 import heapq
 import re
-import reprlib
 from abc import abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -41,13 +40,13 @@ from statistics import fmean
 from textwrap import shorten
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from affectline.models.errors import InvalidInputError
 from affectline.models.labels import UNKNOWN, Label
 from affectline.models.signals import Span
+from affectline.pipelines.checked_yaml import read_checked
 from affectline.pipelines.timeline import (
     CallTimeline,
     Moment,
@@ -474,48 +473,7 @@ def load_policies(source: Path | str) -> PolicyPack:
 
     Raises InvalidInputError that lists every fault as `default.yaml line 12: …`.
     """
-    name = source.name if isinstance(source, Path) else "policies"
-    try:
-        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"expected a readable YAML file at {source}, found: {error}") from error
-    try:
-        data = yaml.safe_load(text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InvalidInputError(f"{name} line {line}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three: PyYAML's own slips
-        raise InvalidInputError(f"{name}: not valid YAML: {error}") from error
-    try:
-        return PolicyPack.model_validate(data)
-    except ValidationError as error:
-        faults = [f"{name} line {_line(root, fault)}: {_fault(fault)}" for fault in error.errors()]
-        raise InvalidInputError("\n".join(faults)) from None
-
-
-def _line(node: Any, fault: ErrorDetails) -> int:
-    """Line of the key or item a fault is about; parts of the location that YAML does not have are skipped."""
-    line: int = node.start_mark.line + 1 if node else 1
-    context = fault.get("ctx", {})
-    for part in (*fault["loc"], context.get("key"), context.get("index")):
-        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        elif isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    node, line = value, key.start_mark.line + 1
-                    break
-    return line
-
-
-def _fault(fault: ErrorDetails) -> str:
-    place = [part for part in fault["loc"] if isinstance(part, str)]
-    where = f"{place[-1]}: " if place and fault["type"] != "unknown_field" else ""
-    found = fault["input"]
-    shown = f", found {reprlib.repr(found)}" if found is None or isinstance(found, str | int | float) else ""
-    return f"{where}{fault['msg']}{shown}"
+    return read_checked(source, PolicyPack, "policies")
 
 
 class PolicyEngine:

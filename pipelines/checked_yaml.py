@@ -1,0 +1,62 @@
+"""YAML files that people write: read into a typed model, every fault named with its line."""
+
+import reprlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from affectline.models.errors import InvalidInputError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_checked(source: Path | str, model: type[M], name: str) -> M:
+    """A model from a file, or from YAML text that `name` stands for in messages.
+
+    Raises InvalidInputError that lists every fault as `default.yaml line 12: …`.
+    """
+    name = source.name if isinstance(source, Path) else name
+    try:
+        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"expected a readable YAML file at {source}, found: {error}") from error
+    try:
+        data = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InvalidInputError(f"{name} line {line}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three: PyYAML's own slips
+        raise InvalidInputError(f"{name}: not valid YAML: {error}") from error
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        faults = [f"{name} line {_line(root, fault)}: {_fault(fault)}" for fault in error.errors()]
+        raise InvalidInputError("\n".join(faults)) from None
+
+
+def _line(node: Any, fault: ErrorDetails) -> int:
+    """Line of the key or item a fault is about; parts of the location that YAML does not have are skipped."""
+    line: int = node.start_mark.line + 1 if node else 1
+    context = fault.get("ctx", {})
+    for part in (*fault["loc"], context.get("key"), context.get("index")):
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    node, line = value, key.start_mark.line + 1
+                    break
+    return line
+
+
+def _fault(fault: ErrorDetails) -> str:
+    place = [part for part in fault["loc"] if isinstance(part, str)]
+    where = f"{place[-1]}: " if place and fault["type"] != "unknown_field" else ""
+    found = fault["input"]
+    shown = f", found {reprlib.repr(found)}" if found is None or isinstance(found, str | int | float) else ""
+    return f"{where}{fault['msg']}{shown}"
