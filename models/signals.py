@@ -71,6 +71,8 @@ class TextEvent:
     participant: str
     text: str
     at_us: int
+    language: str | None = None
+    """ISO 639-1 when known."""
 
 
 @dataclass(frozen=True, slots=True)

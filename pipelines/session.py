@@ -28,11 +28,14 @@ from affectline.models.signals import (
     VocalFeatures,
 )
 from affectline.pipelines.audio import ChannelAudio
+from affectline.pipelines.cues import CueLexicon
 from affectline.pipelines.dynamics import dynamics
 from affectline.pipelines.fusion import fuse
+from affectline.pipelines.language import written_language
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
 from affectline.pipelines.segmenter import Segment, Segmenter
 from affectline.pipelines.summary import summarise
+from affectline.pipelines.text import TextStage, Understood, seconds_to_say
 from affectline.pipelines.timeline import (
     Absence,
     CallTimeline,
@@ -73,8 +76,6 @@ has next to no harmonics, a voiced telephone voice mostly 5 dB or more."""
 MAX_WRITTEN = 5_000
 """Written turns and changes of consent taken in one call."""
 MAX_TEXT_CHARACTERS = 20_000
-TRANSLATED_QUALITY = 0.8
-"""Words lose some of their tone in translation."""
 EXCITED: frozenset[Label] = frozenset(("frustrated", "angry", "anxious"))
 """A speaker's usual voice is not learnt from utterances that mostly sound or read like this."""
 
@@ -88,6 +89,7 @@ class ModelSet:
     recogniser: Recogniser
     voice: VoiceAffect
     text: TextAffect
+    cues: CueLexicon
     versions: Mapping[str, str]
     """Task -> `name@version`."""
 
@@ -102,8 +104,6 @@ class CallConfig:
     """Of the audio that will come."""
     language: str | None = None
     """ISO 639-1 when known; None detects it per utterance."""
-    translate: bool = False
-    """Also give English text of utterances in other languages."""
     interim_results: bool = False
     """Also yield partial transcripts and provisional moments while someone speaks."""
 
@@ -213,6 +213,7 @@ class CallSession:
         """Voice features of the call, for the site baseline."""
         self._priors = {model.model: model.prior for model in (models.voice, models.text)}
         self._transcriber = Transcriber(models.encoder, models.recogniser)
+        self._text = TextStage(models.text, models.cues)
         self._parties = {p.id: _Party(p, config, models.gate) for p in config.participants}
         self._channels = {party.participant.channel: party for party in self._parties.values()}
         self._engine = PolicyEngine(policies, config.participants)
@@ -393,7 +394,9 @@ class CallSession:
         settled = segmenter.frame if segmenter.open_start is None else segmenter.open_start
         yield from self._settle(party, self._frame_us(settled) // SECOND_US)
 
-    def _read(self, party: _Party, start_frame: int, end_frame: int, *, goes_on: bool) -> tuple[F32, int, Reading]:
+    def _read(
+        self, party: _Party, start_frame: int, end_frame: int, *, goes_on: bool, final: bool
+    ) -> tuple[F32, int, Reading]:
         """The sound of frames start to end, padded where the speech does not go on; its time; and what was heard."""
         start = max(party.read_until, start_frame * self._frame_samples - PADDING_SAMPLES)
         pcm = party.audio.read(start, end_frame * self._frame_samples + (0 if goes_on else PADDING_SAMPLES))
@@ -404,7 +407,7 @@ class CallSession:
             start_us,
             language=self._config.language,
             usual_language=heard_most[0][0] if heard_most else None,
-            translate=self._config.translate,
+            translate_unless=self._models.text.languages if final else None,
         )
         return pcm, start_us, reading
 
@@ -414,17 +417,18 @@ class CallSession:
         if now_us - start_us < MIN_PARTIAL_US or now_us - max(party.partial_us, start_us) < PARTIAL_EVERY_US:
             return
         party.partial_us = now_us
-        pcm, pcm_us, reading = self._read(party, start_frame, end_frame, goes_on=True)
+        pcm, pcm_us, reading = self._read(party, start_frame, end_frame, goes_on=True, final=False)
         if not reading.transcription.text:
             return
         speech = (Span(start_us, now_us),)
-        yield self._utterance(party, speech[0], reading, final=False)
+        said = self._understand(party, speech[0], reading, final=False)
+        yield said.utterance
         voice = _hear(party, reading, pcm, pcm_us, speech)
-        estimates, absent = self._estimates(party, reading, voice, pcm_us, speech)
+        estimates, absent = self._estimates(party, reading, voice, said, pcm_us, speech)
         for second in _seconds(speech[0]):
             known = party.seconds[second]
-            said = known.estimates + [e for e in estimates if _within(second, e)]
-            known = replace(known, estimates=said, absent=known.absent | absent)
+            now = known.estimates + [e for e in estimates if _within(second, e)]
+            known = replace(known, estimates=now, absent=known.absent | absent)
             yield self._moment(party, second, known, final=False)
 
     def _close(self, party: _Party, segment: Segment) -> Iterator[Output]:
@@ -435,7 +439,9 @@ class CallSession:
         yield SpeechTurn(name, span)
         for second in _seconds(span):
             party.seconds[second].speech_us += sum(_second_span(second).overlap_us(s) for s in speech)
-        pcm, pcm_us, reading = self._read(party, segment.start_frame, segment.end_frame, goes_on=segment.goes_on)
+        pcm, pcm_us, reading = self._read(
+            party, segment.start_frame, segment.end_frame, goes_on=segment.goes_on, final=True
+        )
         party.read_until = segment.end_frame * self._frame_samples
         if float(np.mean(np.abs(pcm) > 0.98)) > 0.01:
             yield from self._notice(
@@ -445,19 +451,18 @@ class CallSession:
             for second in _seconds(span):
                 party.seconds[second].absent |= dict.fromkeys(("voice", "text", "stress"), "no words recognised")
             return
-        utterance = self._utterance(party, span, reading, final=True)
-        yield utterance
-        for languages in (party.languages, self._languages):
-            languages[utterance.language] += len(utterance.text)
+        said = self._understand(party, span, reading, final=True)
+        yield said.utterance
+        self._count_language(party, said.utterance)
         voice = _hear(party, reading, pcm, pcm_us, speech)
-        estimates, absent = self._estimates(party, reading, voice, pcm_us, speech)
+        estimates, absent = self._estimates(party, reading, voice, said, pcm_us, speech)
         for second in _seconds(span):
             party.seconds[second].estimates += [e for e in estimates if _within(second, e)]
             party.seconds[second].absent |= absent
         if voice is not None:
             if voice.quality >= SITE_QUALITY:
                 self._windows += site_features(self._models.voice, reading.encoding, pcm_us, speech)
-            yield self._vocal_summary(party, utterance, voice, speech)
+            yield self._vocal_summary(party, said.utterance, voice, speech)
 
     def _speech_spans(self, segment: Segment) -> Iterator[Span]:
         """The segment without its pauses."""
@@ -465,24 +470,35 @@ class CallSession:
         for start, end in edges.reshape(-1, 2).tolist():
             yield Span(self._frame_us(start), self._frame_us(end))
 
-    def _utterance(self, party: _Party, span: Span, reading: Reading, *, final: bool) -> Utterance:
-        heard = reading.transcription
-        words = tuple(replace(w, span=_clamp(w.span, span)) for w in heard.words)
-        return Utterance(
+    def _count_language(self, party: _Party, utterance: Utterance) -> None:
+        for languages in (party.languages, self._languages):
+            languages[utterance.language] += len(utterance.text)
+
+    def _understand(self, party: _Party, span: Span, reading: Reading, *, final: bool) -> Understood:
+        heard, english = reading.transcription, reading.translation
+        utterance = Utterance(
             id=f"u-{party.participant.id}-{span.start_us // 1000}",
             span=span,
             participant=party.participant.id,
             text=heard.text,
-            words=words,
+            words=tuple(replace(w, span=_clamp(w.span, span)) for w in heard.words),
             language=heard.language,
             confidence=heard.confidence,
             final=final,
             revision=int(final),
-            translation=reading.translation,
+            translation=english.text if english else None,
         )
+        quality = heard.confidence * (1 - heard.no_speech)
+        return self._text.read(utterance, min(quality, english.confidence) if english else quality)
 
     def _estimates(
-        self, party: _Party, reading: Reading, voice: _Voice | None, pcm_us: int, speech: Sequence[Span]
+        self,
+        party: _Party,
+        reading: Reading,
+        voice: _Voice | None,
+        said: Understood,
+        pcm_us: int,
+        speech: Sequence[Span],
     ) -> tuple[list[AffectEstimate], dict[Modality, str]]:
         """What voice and words say of one utterance, and why the others say nothing."""
         name = party.participant.id
@@ -497,13 +513,10 @@ class CallSession:
             estimates += voice_estimates(
                 self._models.voice, name, reading.encoding, pcm_us, speech, voice.quality, self._site
             )
-        heard, text = reading.transcription, self._models.text
-        words = heard.text if heard.language in text.languages else reading.translation
-        if words:
-            quality = heard.confidence * (1 - heard.no_speech) * (1 if words is heard.text else TRANSLATED_QUALITY)
-            estimates.append(AffectEstimate(span, name, "text", text.estimate(words), quality, text.model))
+        if said.scores is None:
+            absent["text"] = said.absent
         else:
-            absent["text"] = f"words in {heard.language!r} are not covered without translation"
+            estimates.append(AffectEstimate(span, name, "text", said.scores, said.quality, self._models.text.model))
         return estimates, absent
 
     def _vocal_summary(
@@ -576,18 +589,23 @@ class CallSession:
         self._count_event()
         if party.withheld:
             return
-        second = max(event.at_us // SECOND_US, party.next_second)
-        span = Span(second * SECOND_US, (second + 1) * SECOND_US)
-        language = self._config.language or "und"
-        yield Utterance(
-            f"t-{event.participant}-{self._events}", span, event.participant, text, (), language, 1.0, True, 1
-        )
-        model = self._models.text
-        if language not in ("und", *model.languages):
-            party.seconds[second].absent["text"] = f"words in {language!r} are not covered without translation"
-            return
-        estimate = AffectEstimate(span, event.participant, "text", model.estimate(text), 1.0, model.model)
-        party.seconds[second].estimates.append(estimate)
+        first = max(event.at_us // SECOND_US, party.next_second)
+        span = Span(first * SECOND_US, (first + seconds_to_say(text)) * SECOND_US)
+        usual = party.languages.most_common(1)
+        language = event.language or self._config.language or written_language(text, usual[0][0] if usual else None)
+        name, number = event.participant, self._events
+        turn = Utterance(f"t-{name}-{number}", span, name, text, (), language, 1.0, True, 1, written=True)
+        said = self._text.read(turn, 1.0)
+        yield said.utterance
+        self._count_language(party, said.utterance)
+        for second in _seconds(span):
+            if said.scores is None:
+                party.seconds[second].absent["text"] = said.absent
+            else:
+                estimate = AffectEstimate(
+                    _second_span(second), name, "text", said.scores, said.quality, self._models.text.model
+                )
+                party.seconds[second].estimates.append(estimate)
 
     def _count_event(self) -> None:
         if self._events >= MAX_WRITTEN:

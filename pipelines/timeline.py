@@ -10,6 +10,7 @@ from affectline.models.signals import AffectEstimate, Modality, Span, VocalFeatu
 Role = Literal["customer", "agent", "other"]
 Consent = Literal["granted", "pending", "denied"]
 SuggestionKind = Literal["routing", "assist", "alert"]
+CueKind = Literal["confusion", "escalation", "churn", "gratitude", "urgency", "vulnerability", "emotion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,19 @@ class Participant:
 
 
 @dataclass(frozen=True, slots=True)
+class Cue:
+    """A phrase of the cue lexicon that was said and not denied."""
+
+    kind: CueKind
+    phrase: str
+    """As it was said; of a yes or a no, what it answers."""
+    span: Span
+    """When it was said; the whole utterance where word times are not known."""
+    label: Label | None = None
+    """The feeling it speaks for; None when it speaks for none by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One stretch of speech, or one written turn, of one party."""
 
@@ -45,7 +59,11 @@ class Utterance:
     final: bool
     revision: int
     translation: str | None = None
-    """English, where translation was asked for and the language is another one."""
+    """English, where the language is one that the text model does not know."""
+    cues: tuple[Cue, ...] = ()
+    """In time order."""
+    written: bool = False
+    """A chat or e-mail turn: it has no sound, and its span is the time it would take to say it."""
 
 
 @dataclass(frozen=True, slots=True)

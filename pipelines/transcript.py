@@ -1,5 +1,7 @@
 """One stretch of speech to words: encode once, read, and read again over a longer window when reading ran away."""
 
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from affectline.models.ports import AcousticEncoder, Recogniser
@@ -8,6 +10,10 @@ from affectline.models.signals import F32, Encoding, Span, Transcription, Word
 NO_SPEECH = 0.6
 MIN_CONFIDENCE = 0.37
 """exp(-1): with NO_SPEECH, openai-whisper's rule for sound that is not speech."""
+MAX_PHRASE_WORDS = 8
+LOOP_TIMES, LOOP_WORD_TIMES = 3, 5
+"""A phrase, or a single word, this often in a row is the recogniser going round in circles; people do say "no, no,
+no". By convention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +23,8 @@ class Reading:
     encoding: Encoding
     transcription: Transcription
     """Times on the call's clock."""
-    translation: str | None
+    translation: Transcription | None
+    """English, where it was asked for; None when there is none to trust."""
 
 
 class Transcriber:
@@ -28,21 +35,63 @@ class Transcriber:
         self._recogniser = recogniser
 
     def read(
-        self, pcm: F32, start_us: int, *, language: str | None, usual_language: str | None, translate: bool
+        self,
+        pcm: F32,
+        start_us: int,
+        *,
+        language: str | None,
+        usual_language: str | None,
+        translate_unless: Collection[str] | None,
     ) -> Reading:
-        """pcm [n] at RATE_HZ, at most the encoder's long window; `start_us` is the time of pcm[0]."""
+        """pcm [n] at RATE_HZ, at most the encoder's long window; `start_us` is the time of pcm[0].
+
+        translate_unless: languages that need no English translation; None translates nothing.
+        """
         encoding = self._encoder.encode(pcm)
         heard = self._recogniser.transcribe(encoding, language=language, usual_language=usual_language)
-        if heard.runaway:
+        if heard.runaway or loops(heard.text.split()):
             encoding = self._encoder.encode(pcm, long_window=True)
             heard = self._recogniser.transcribe(encoding, language=language, usual_language=usual_language)
         if heard.runaway or (heard.no_speech > NO_SPEECH and heard.confidence < MIN_CONFIDENCE):
             heard = replace(heard, text="", words=())
+        heard = without_loops(heard)
         translation = None
-        if translate and heard.text and heard.language != "en":
-            translation = self._recogniser.transcribe(encoding, language=heard.language, translate=True).text
+        if translate_unless is not None and heard.text and heard.language not in translate_unless:
+            english = self._recogniser.transcribe(encoding, language=heard.language, translate=True)
+            english = without_loops(replace(english, words=()))
+            translation = english if english.text and not english.runaway else None
         words = tuple(_shift(word, start_us) for word in heard.words)
         return Reading(encoding, replace(heard, words=words), translation)
+
+
+def loops(words: Sequence[str]) -> list[tuple[int, int, int]]:
+    """(first word, words of the phrase, words of all its repetitions) of phrases said over and over, in order."""
+    plain = [re.sub(r"\W+", "", word).lower() for word in words]
+    found, at = [], 0
+    while at < len(plain):
+        for size in range(1, MAX_PHRASE_WORDS + 1):
+            end = at + size
+            while plain[end : end + size] == plain[at : at + size] and end + size <= len(plain):
+                end += size
+            if (end - at) // size >= (LOOP_WORD_TIMES if size == 1 else LOOP_TIMES):
+                found.append((at, size, end - at))
+                at = end - 1
+                break
+        at += 1
+    return found
+
+
+def without_loops(heard: Transcription) -> Transcription:
+    """Phrases said over and over count once; a text that is little else was never said, and goes."""
+    pieces = [word.text for word in heard.words] or heard.text.split()
+    found = loops(pieces)
+    if not found:
+        return heard
+    if 2 * sum(length for _, _, length in found) >= len(pieces):
+        return replace(heard, text="", words=())
+    dropped = {i for first, size, length in found for i in range(first + size, first + length)}
+    text = " ".join(piece for i, piece in enumerate(pieces) if i not in dropped)
+    return replace(heard, text=text, words=tuple(word for i, word in enumerate(heard.words) if i not in dropped))
 
 
 def _shift(word: Word, start_us: int) -> Word:

@@ -68,7 +68,6 @@ AgentBasis = Annotated[
     ),
 ]
 Language = Annotated[str | None, typer.Option(help="Language spoken (en, de, …); found per utterance when absent.")]
-Translate = Annotated[bool, typer.Option("--translate", help="Also give English text of other languages.")]
 Raw = Annotated[
     str | None,
     typer.Option(help="Format of headerless files, ENCODING:RATE_HZ:CHANNELS with s16le, mulaw or alaw."),
@@ -82,6 +81,10 @@ SiteFolder = Annotated[
     Path | None,
     typer.Option("--site", file_okay=False, help="Folder of the site baseline, learnt from call to call."),
 ]
+CueFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--cues", exists=True, dir_okay=False, help="YAML file that adds to the cue lexicon; repeatable."),
+]
 PoliciesFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="YAML file of policies.")]
 
 
@@ -92,9 +95,9 @@ def analyze(
     consent: ConsentOption = "granted",
     agent_voice_basis: AgentBasis = None,
     language: Language = None,
-    translate: Translate = False,
     raw: Raw = None,
     policies: PoliciesFile = None,
+    cues: CueFiles = None,
     site: SiteFolder = None,
     voice_model: VoiceModel = None,
     accept_license: AcceptLicense = False,
@@ -117,11 +120,17 @@ def analyze(
         opened = [(path, open_recording(path, raw=_raw_format(raw))) for path in files]
         parties = [_participants(found, channels, consent, agent_voice_basis) for _, found in opened]
         configs = [
-            CallConfig(path.name, who, found.rate_hz, language, translate)
+            CallConfig(path.name, who, found.rate_hz, language)
             for (path, found), who in zip(opened, parties, strict=True)
         ]
         _fetch_missing()
-        engine = Engine(policies=policies, site=site, voice_model=voice_model, accept_licences=accept_license)
+        engine = Engine(
+            policies=policies,
+            cues=cues or (),
+            site=site,
+            voice_model=voice_model,
+            accept_licences=accept_license,
+        )
         for (path, recording), config in zip(opened, configs, strict=True):
             with _progress(path.name) as progress:
                 timeline = analyze_recording(recording, config, engine.open, progress)
@@ -165,7 +174,6 @@ def call(
     consent: ConsentOption = "granted",
     agent_voice_basis: AgentBasis = None,
     language: Language = None,
-    translate: Translate = False,
     raw: Raw = None,
     token: Annotated[str | None, typer.Option(envvar="AFFECTLINE_TOKEN", help="The server's token.")] = None,
     ca: Annotated[Path | None, typer.Option(exists=True, help="PEM file that vouches for the server: TLS.")] = None,
@@ -175,7 +183,7 @@ def call(
     with _errors():
         recording = open_recording(file, raw=_raw_format(raw))
         parties = _participants(recording, channels, consent, agent_voice_basis)
-        config = CallConfig(file.name, parties, recording.rate_hz, language, translate, interim_results=not json_lines)
+        config = CallConfig(file.name, parties, recording.rate_hz, language, interim_results=not json_lines)
         timeline = asyncio.run(_stream(recording, config, server, speed or None, token, ca, quiet=json_lines))
         if json_lines:
             sys.stdout.buffer.write(to_json(timeline) + b"\n")
@@ -213,7 +221,7 @@ async def _stream(
 def _fetch_missing() -> None:
     """The first run on a machine fetches the default models."""
     if names := models_cli.missing():
-        Console(stderr=True).print("Fetching the models, once (about 150 MB) …", style="bold")
+        Console(stderr=True).print("Fetching the models, once (about 240 MB) …", style="bold")
         models_cli.pull(names)
 
 

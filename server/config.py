@@ -59,6 +59,9 @@ class ServerConfig(BaseModel):
     policies: Path | None = Field(
         default=None, description="YAML file with the policies; the ones that come along by default."
     )
+    cues: tuple[Path, ...] = Field(
+        default=(), description="YAML files that add to the cue lexicon, or take from it, in order; none by default."
+    )
     voice_model: str | None = Field(
         default=None,
         description="Another voice model: a registered one by name, or a file written by `affectline train voice`.",
@@ -91,6 +94,18 @@ class ServerConfig(BaseModel):
         if path is not None and not path.is_file():
             raise ValueError("expected a file, found none there")
         return path
+
+    @field_validator("cues", mode="before")
+    @classmethod
+    def _several(cls, paths: object) -> object:
+        return paths.split(os.pathsep) if isinstance(paths, str) else paths
+
+    @field_validator("cues")
+    @classmethod
+    def _all_readable(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        if missing := [path for path in paths if not path.is_file()]:
+            raise ValueError(f"expected files, found none at {', '.join(map(str, missing))}")
+        return paths
 
     @field_validator("spool_dir", "site_dir")
     @classmethod

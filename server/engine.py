@@ -1,6 +1,6 @@
 """Loads what all calls share, and opens calls on it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,10 +8,14 @@ from affectline.models.errors import InvalidInputError
 from affectline.models.ports import Task
 from affectline.models.registry import all_models, load_model
 from affectline.models.runtime import Runtime
+from affectline.models.signals import TextEvent
 from affectline.models.store import Store, default_root
 from affectline.models.zoo.voice import trained_head
+from affectline.pipelines.chat import ChatConfig, analyze_chat
+from affectline.pipelines.cues import load_cues
 from affectline.pipelines.policy import DEFAULT_POLICIES, load_policies
 from affectline.pipelines.session import CallConfig, CallSession, ModelSet
+from affectline.pipelines.timeline import CallTimeline
 from affectline.server.site_store import SiteStore
 
 DEFAULT_MODELS: Mapping[Task, str] = {
@@ -19,7 +23,7 @@ DEFAULT_MODELS: Mapping[Task, str] = {
     "acoustic_encoder": "whisper-base-encoder",
     "recogniser": "whisper-base",
     "voice_affect": "voice-open",
-    "text_affect": "words-first",
+    "text_affect": "words-minilm",
 }
 
 
@@ -33,12 +37,14 @@ class Engine:
         runtime: Runtime | None = None,
         voice_model: str | None = None,
         policies: Path | None = None,
+        cues: Sequence[Path] = (),
         site: Path | None = None,
         accept_licences: bool = False,
     ) -> None:
         """`voice_model`: another registered one by name, or a file written by `affectline train voice`.
 
         `policies`: another pack than the default one.
+        `cues`: files that add to or take from the default cue lexicon, in order.
         `site`: folder in which the site baseline is kept; None neither learns nor uses one.
         `accept_licences`: models under a restricted licence may be used.
         """
@@ -66,11 +72,16 @@ class Engine:
             recogniser=loaded["recogniser"],
             voice=loaded["voice_affect"],
             text=loaded["text_affect"],
+            cues=load_cues(*cues),
             versions={task: known[name].id for task, name in chosen.items()},
         )
         self.policies = load_policies(policies or DEFAULT_POLICIES)
         voice = self.models.voice
         self._sites = SiteStore(site, voice.model, voice.usual) if site else None
+
+    def analyze_text(self, config: ChatConfig, turns: Sequence[TextEvent]) -> CallTimeline:
+        """A written conversation's timeline. Raises InvalidInputError."""
+        return analyze_chat(config, turns, self.models, self.policies)
 
     def open(self, config: CallConfig) -> CallSession:
         """Raises InvalidInputError, or StorageError when the site baseline cannot be read."""

@@ -174,6 +174,7 @@ def run(config: ServerConfig) -> None:
         return Engine(
             voice_model=config.voice_model,
             policies=config.policies,
+            cues=config.cues,
             site=config.site_dir,
             accept_licences=config.accept_license,
         ).open

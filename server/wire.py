@@ -33,6 +33,7 @@ from affectline.pipelines.timeline import (
     Affect,
     CallTimeline,
     Contributor,
+    Cue,
     Dynamics,
     Highlight,
     Moment,
@@ -79,7 +80,6 @@ class RecordingConfig:
     name: str
     participants: tuple[Participant, ...]
     language: str | None
-    translate: bool
     request_id: str
     """Empty when the caller gave none."""
 
@@ -96,6 +96,7 @@ def _names(values: Mapping[str, Any]) -> dict[Any, Any]:
 ROLES: Final = _values(timeline_pb2.Role, "ROLE_")
 CONSENTS: Final = _values(timeline_pb2.Consent, "CONSENT_")
 EMOTIONS: Final = _values(timeline_pb2.Emotion, "EMOTION_")
+CUE_KINDS: Final = _values(timeline_pb2.CueKind, "CUE_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
 KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
 PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
@@ -104,6 +105,7 @@ ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
 _ROLE_NAMES: Final = _names(ROLES)
 _CONSENT_NAMES: Final = _names(CONSENTS)
 _EMOTION_NAMES: Final = _names(EMOTIONS)
+_CUE_KIND_NAMES: Final = _names(CUE_KINDS)
 _MODALITY_NAMES: Final = _names(MODALITIES)
 _KIND_NAMES: Final = _names(KINDS)
 _PRIORITY_NAMES: Final = _names(PRIORITIES)
@@ -231,7 +233,6 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
             participants=participants,
             rate_hz=message.sample_rate_hertz,
             language=language,
-            translate=message.translate,
             interim_results=message.interim_results,
         ),
         AudioFormat(_ENCODING_NAMES[message.encoding], message.sample_rate_hertz, message.audio_channel_count),
@@ -247,7 +248,7 @@ def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingC
     _check_language(check, language)
     participants = _check_participants(check, message.participants, MAX_CHANNELS)
     check.done()
-    return RecordingConfig(message.name, participants, language, message.translate, message.request_id)
+    return RecordingConfig(message.name, participants, language, message.request_id)
 
 
 GAP_PIECE_US = 30_000_000
@@ -328,7 +329,9 @@ class CallReader:
             raise InvalidInputError(
                 f"expected a text of at most {MAX_TEXT_CHARACTERS} characters, found {len(message.text)}"
             )
-        return TextEvent(message.participant, message.text, self._time_us(message.at_us))
+        return TextEvent(
+            message.participant, message.text, self._time_us(message.at_us), _optional(message, "language")
+        )
 
     def _read_gap(self, message: analyze_pb2.Gap) -> Iterator[Gap]:
         if not 0 < message.duration_us <= MAX_GAP_US:
@@ -428,7 +431,19 @@ def _utterance(utterance: Utterance) -> timeline_pb2.Utterance:
         is_final=utterance.final,
         revision=utterance.revision,
         translation=utterance.translation,
+        cues=[_cue(cue) for cue in utterance.cues],
+        written=utterance.written,
     )
+
+
+def _cue(cue: Cue) -> timeline_pb2.Cue:
+    emotion = EMOTIONS[cue.label] if cue.label else timeline_pb2.EMOTION_UNSPECIFIED
+    return timeline_pb2.Cue(kind=CUE_KINDS[cue.kind], phrase=cue.phrase, span=_span(cue.span), emotion=emotion)
+
+
+def _cue_from(message: timeline_pb2.Cue) -> Cue:
+    label = _EMOTION_NAMES[message.emotion] if message.emotion else None
+    return Cue(_CUE_KIND_NAMES[message.kind], message.phrase, _span_from(message.span), label)
 
 
 def _utterance_from(message: timeline_pb2.Utterance) -> Utterance:
@@ -443,6 +458,8 @@ def _utterance_from(message: timeline_pb2.Utterance) -> Utterance:
         final=message.is_final,
         revision=message.revision,
         translation=_optional(message, "translation"),
+        cues=tuple(_cue_from(cue) for cue in message.cues),
+        written=message.written,
     )
 
 
@@ -781,7 +798,6 @@ def call_config(config: CallConfig, audio: AudioFormat) -> analyze_pb2.AnalyzeRe
             sample_rate_hertz=audio.rate_hz,
             audio_channel_count=audio.channels,
             language=config.language,
-            translate=config.translate,
             interim_results=config.interim_results,
         )
     )

@@ -151,7 +151,7 @@ def pathological() -> Iterator[tuple[str, F32]]:
 
 @pytest.mark.parametrize("sound", [pytest.param(pcm, id=name) for name, pcm in pathological()])
 def test_no_speech_is_never_given_as_sure_words(sound: F32) -> None:
-    reading = Transcriber(*models()).read(sound, 0, language="en", usual_language=None, translate=False)
+    reading = Transcriber(*models()).read(sound, 0, language="en", usual_language=None, translate_unless=None)
     found = reading.transcription
     assert not found.text or found.confidence < 0.5
     assert all(

@@ -210,9 +210,9 @@ def party(**changes: Any) -> timeline_pb2.Participant:
 
 
 def test_config_is_read_as_it_was_written() -> None:
-    config, audio = wire.read_call_config(config_message(language="de", translate=True, interim_results=True))
+    config, audio = wire.read_call_config(config_message(language="de", interim_results=True))
     assert wire.read_call_config(wire.call_config(config, audio).config) == (config, audio)
-    assert (config.language, config.translate, config.interim_results) == ("de", True, True)
+    assert (config.language, config.interim_results) == ("de", True)
     assert audio == wire.AudioFormat("linear16", 8_000, 2)
 
 

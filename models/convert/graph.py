@@ -69,7 +69,7 @@ class Graph:
             y = self.op("MatMul", x, self.const(matrix))
         return str(self.op("Add", y, self.const(bias.astype(np.float32)))) if bias is not None else str(y)
 
-    def layer_norm(self, x: str, gamma: npt.NDArray[Any], beta: npt.NDArray[Any]) -> str:
+    def layer_norm(self, x: str, gamma: npt.NDArray[Any], beta: npt.NDArray[Any], *, epsilon: float = 1e-5) -> str:
         return str(
             self.op(
                 "LayerNormalization",
@@ -77,7 +77,7 @@ class Graph:
                 self.const(gamma.astype(np.float32)),
                 self.const(beta.astype(np.float32)),
                 axis=-1,
-                epsilon=1e-5,
+                epsilon=epsilon,
             )
         )
 

@@ -116,7 +116,6 @@ class CallConfig(_message.Message):
     SAMPLE_RATE_HERTZ_FIELD_NUMBER: _builtins.int
     AUDIO_CHANNEL_COUNT_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
-    TRANSLATE_FIELD_NUMBER: _builtins.int
     INTERIM_RESULTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
@@ -128,8 +127,6 @@ class CallConfig(_message.Message):
     """1 to 8."""
     language: _builtins.str
     """ISO 639-1 code when known, e.g. "en"; absent detects it per utterance."""
-    translate: _builtins.bool
-    """Also give English text of utterances in other languages."""
     interim_results: _builtins.bool
     """Also send partial transcripts and provisional moments."""
     @_builtins.property
@@ -145,12 +142,11 @@ class CallConfig(_message.Message):
         sample_rate_hertz: _builtins.int = ...,
         audio_channel_count: _builtins.int = ...,
         language: _builtins.str | None = ...,
-        translate: _builtins.bool = ...,
         interim_results: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "audio_channel_count", b"audio_channel_count", "encoding", b"encoding", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "translate", b"translate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "audio_channel_count", b"audio_channel_count", "encoding", b"encoding", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
@@ -231,24 +227,30 @@ class TextEvent(_message.Message):
     PARTICIPANT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     AT_US_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     participant: _builtins.str
     """Id of the party."""
     text: _builtins.str
     """What was written; at most 16384 characters."""
     at_us: _builtins.int
     """When."""
+    language: _builtins.str
+    """ISO 639-1 code when known; absent detects it."""
     def __init__(
         self,
         *,
         participant: _builtins.str = ...,
         text: _builtins.str = ...,
         at_us: _builtins.int = ...,
+        language: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "participant", b"participant", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "at_us", b"at_us", "language", b"language", "participant", b"participant", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
+    _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
 
 Global___TextEvent: _TypeAlias = TextEvent  # noqa: Y015
 

@@ -66,14 +66,11 @@ class RecordingConfig(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
-    TRANSLATE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
     language: _builtins.str
     """ISO 639-1 code when known, e.g. "en"; absent detects it per utterance."""
-    translate: _builtins.bool
-    """Also give English text of utterances in other languages."""
     request_id: _builtins.str
     """A unique id of the caller's choosing, at most 128 characters: sending it again gives the same job."""
     @_builtins.property
@@ -86,12 +83,11 @@ class RecordingConfig(_message.Message):
         name: _builtins.str = ...,
         participants: _abc.Iterable[_timeline_pb2.Participant] | None = ...,
         language: _builtins.str | None = ...,
-        translate: _builtins.bool = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language", "name", b"name", "participants", b"participants", "request_id", b"request_id", "translate", b"translate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language", "name", b"name", "participants", b"participants", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015

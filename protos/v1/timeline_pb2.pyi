@@ -174,6 +174,50 @@ MODALITY_DYNAMICS: Modality.ValueType  # 5
 """Turn-taking: overtalk, silence, pace."""
 Global___Modality: _TypeAlias = Modality  # noqa: Y015
 
+class _CueKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CueKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CueKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CUE_KIND_UNSPECIFIED: _CueKind.ValueType  # 0
+    """Not said; never sent."""
+    CUE_KIND_CONFUSION: _CueKind.ValueType  # 1
+    """Does not follow."""
+    CUE_KIND_ESCALATION: _CueKind.ValueType  # 2
+    """Wants someone else to decide, or threatens to complain."""
+    CUE_KIND_CHURN: _CueKind.ValueType  # 3
+    """May leave."""
+    CUE_KIND_GRATITUDE: _CueKind.ValueType  # 4
+    """Thankful."""
+    CUE_KIND_URGENCY: _CueKind.ValueType  # 5
+    """In a hurry."""
+    CUE_KIND_VULNERABILITY: _CueKind.ValueType  # 6
+    """A reason to be considerate; never a verdict on a person."""
+    CUE_KIND_EMOTION: _CueKind.ValueType  # 7
+    """A feeling put in words."""
+
+class CueKind(_CueKind, metaclass=_CueKindEnumTypeWrapper):
+    """What a phrase of support talk is a sign of."""
+
+CUE_KIND_UNSPECIFIED: CueKind.ValueType  # 0
+"""Not said; never sent."""
+CUE_KIND_CONFUSION: CueKind.ValueType  # 1
+"""Does not follow."""
+CUE_KIND_ESCALATION: CueKind.ValueType  # 2
+"""Wants someone else to decide, or threatens to complain."""
+CUE_KIND_CHURN: CueKind.ValueType  # 3
+"""May leave."""
+CUE_KIND_GRATITUDE: CueKind.ValueType  # 4
+"""Thankful."""
+CUE_KIND_URGENCY: CueKind.ValueType  # 5
+"""In a hurry."""
+CUE_KIND_VULNERABILITY: CueKind.ValueType  # 6
+"""A reason to be considerate; never a verdict on a person."""
+CUE_KIND_EMOTION: CueKind.ValueType  # 7
+"""A feeling put in words."""
+Global___CueKind: _TypeAlias = CueKind  # noqa: Y015
+
 class _SuggestionKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -329,6 +373,42 @@ class Word(_message.Message):
 Global___Word: _TypeAlias = Word  # noqa: Y015
 
 @_typing.final
+class Cue(_message.Message):
+    """A phrase of the cue lexicon that was said and not denied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PHRASE_FIELD_NUMBER: _builtins.int
+    SPAN_FIELD_NUMBER: _builtins.int
+    EMOTION_FIELD_NUMBER: _builtins.int
+    kind: Global___CueKind.ValueType
+    """What it is a sign of."""
+    phrase: _builtins.str
+    """As it was said; of a yes or a no, what it answers."""
+    emotion: Global___Emotion.ValueType
+    """The feeling it speaks for; unspecified when it speaks for none by itself."""
+    @_builtins.property
+    def span(self) -> Global___Span:
+        """When it was said; the whole utterance where word times are not known."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___CueKind.ValueType = ...,
+        phrase: _builtins.str = ...,
+        span: Global___Span | None = ...,
+        emotion: Global___Emotion.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["emotion", b"emotion", "kind", b"kind", "phrase", b"phrase", "span", b"span"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cue: _TypeAlias = Cue  # noqa: Y015
+
+@_typing.final
 class Utterance(_message.Message):
     """One stretch of speech, or one written turn, of one party. A later one with the same id replaces it."""
 
@@ -344,6 +424,8 @@ class Utterance(_message.Message):
     IS_FINAL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     TRANSLATION_FIELD_NUMBER: _builtins.int
+    CUES_FIELD_NUMBER: _builtins.int
+    WRITTEN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique within the call."""
     participant: _builtins.str
@@ -359,7 +441,9 @@ class Utterance(_message.Message):
     revision: _builtins.int
     """Counts up from 0 with each replacement."""
     translation: _builtins.str
-    """English text, where translation was asked for and the language is another one."""
+    """English text, where the language is one that the text model does not know."""
+    written: _builtins.bool
+    """A chat or e-mail turn: it has no sound, and its span is the time it would take to say it."""
     @_builtins.property
     def span(self) -> Global___Span:
         """When it was said."""
@@ -367,6 +451,10 @@ class Utterance(_message.Message):
     @_builtins.property
     def words(self) -> _containers.RepeatedCompositeFieldContainer[Global___Word]:
         """In time order; empty when word times are not known."""
+
+    @_builtins.property
+    def cues(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cue]:
+        """In time order."""
 
     def __init__(
         self,
@@ -381,10 +469,12 @@ class Utterance(_message.Message):
         is_final: _builtins.bool = ...,
         revision: _builtins.int = ...,
         translation: _builtins.str | None = ...,
+        cues: _abc.Iterable[Global___Cue] | None = ...,
+        written: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_translation", b"_translation", "span", b"span", "translation", b"translation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_translation", b"_translation", "confidence", b"confidence", "id", b"id", "is_final", b"is_final", "language", b"language", "participant", b"participant", "revision", b"revision", "span", b"span", "text", b"text", "translation", b"translation", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_translation", b"_translation", "confidence", b"confidence", "cues", b"cues", "id", b"id", "is_final", b"is_final", "language", b"language", "participant", b"participant", "revision", b"revision", "span", b"span", "text", b"text", "translation", b"translation", "words", b"words", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__translation: _TypeAlias = _typing.Literal["translation"]  # noqa: Y015
     _WhichOneofArgType__translation: _TypeAlias = _typing.Literal["_translation", b"_translation"]  # noqa: Y015

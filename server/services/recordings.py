@@ -305,5 +305,5 @@ def _analyze_parts(
     progress: Callable[[float], None],
 ) -> list[timeline_pb2.Timeline]:
     recording = open_recording(path)
-    call = CallConfig(config.name, config.participants, recording.rate_hz, config.language, config.translate)
+    call = CallConfig(config.name, config.participants, recording.rate_hz, config.language)
     return list(wire.timeline_parts(analyze_recording(recording, call, open_session, progress)))

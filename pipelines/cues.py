@@ -1,0 +1,227 @@
+"""Phrases of support talk that tell what a general emotion model does not hear, from a lexicon that sites extend.
+
+Matched word by word, so its time grows with the length of the text alone.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from affectline.models.labels import LABELS, Label
+from affectline.pipelines.checked_yaml import read_checked
+from affectline.pipelines.timeline import CueKind
+
+DEFAULT_CUES: Final = Path(__file__).parent / "lexicon" / "en.yaml"
+NEGATION_WORDS: Final = 3
+"""A negation this many words before a phrase denies it, within the same sentence."""
+NUMBER: Final = "<number>"
+_NEGATIONS: Final = frozenset(("not", "no", "without", "hardly", "cannot", "nothing", "neither", "never", "nor"))
+_STRENGTHENERS: Final = frozenset(("so", "this", "such", "more", "believe"))
+"""After these a negation denies nothing: "never been so angry", "can't believe how angry"."""
+_LISTENERS: Final = frozenset(("you", "you're", "your", "you've"))
+_SPEAKERS: Final = frozenset(("i", "i'm", "me", "my", "we", "we're", "us"))
+_NUMBERS: Final = frozenset(
+    "one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty sixty ninety "  # noqa: SIM905
+    "hundred couple several few second third fourth fifth sixth tenth hundredth".split()
+)
+_TOKEN: Final = re.compile(r"\w+(?:'\w+)*|[.!?;\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCue:
+    kind: CueKind
+    phrase: str
+    """As in the text."""
+    start: int
+    end: int
+    """Half-open range of characters."""
+    label: Label | None
+    strength: float
+    """What it adds to the natural logarithm of the label's odds."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: CueKind
+    label: Label | None = None
+    strength: Annotated[float, Field(gt=0, le=6)] = 1.0
+    negatable: bool = True
+    felt: bool = False
+    """A word for a feeling: "you're frustrated" is not the speaker's."""
+    phrases: Annotated[list[str], Field(min_length=1)]
+
+    @field_validator("label")
+    @classmethod
+    def _sayable(cls, label: Label | None) -> Label | None:
+        if label is not None and label not in LABELS:
+            raise PydanticCustomError("label", "expected one of {labels}", {"labels": ", ".join(LABELS)})
+        return label
+
+    @field_validator("phrases")
+    @classmethod
+    def _readable(cls, phrases: list[str]) -> list[str]:
+        for index, phrase in enumerate(phrases):
+            words = phrase.split()
+            if not words or words[0].endswith("?") or not all(_slot(word) for word in words):
+                raise PydanticCustomError(
+                    "phrase",
+                    "expected words, `a|b`, `a?` (not first) or {number}; found '{phrase}'",
+                    {"number": NUMBER, "phrase": phrase, "index": index},
+                )
+        return phrases
+
+
+class _Lexicon(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: list[_Group] = []
+    remove: list[str] = []
+    """Phrases of the files before that do not count here, as they are written there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    words: frozenset[str]
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    slots: tuple[_Slot, ...]
+    group: _Group
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    word: str
+    start: int
+    end: int
+
+
+class CueLexicon:
+    def __init__(self, groups: Sequence[_Group], removed: frozenset[str]) -> None:
+        self._by_first: dict[str, list[_Phrase]] = defaultdict(list)
+        for group in groups:
+            for phrase in group.phrases:
+                if phrase not in removed:
+                    slots = tuple(_Slot(_slot(word), word.endswith("?")) for word in phrase.lower().split())
+                    for word in slots[0].words:
+                        self._by_first[word].append(_Phrase(slots, group))
+
+    def find(self, text: str) -> tuple[FoundCue, ...]:
+        """Cues of an English text that are not denied, by start; those of one kind do not overlap."""
+        plain = text.replace("’", "'").lower()
+        if len(plain) != len(text):  # a few capitals have longer small letters
+            plain = text.replace("’", "'")
+        tokens = [_Token(m.group(), *m.span()) for m in _TOKEN.finditer(plain)]
+        found = []
+        for at, token in enumerate(tokens):
+            candidates = self._by_first.get(token.word, [])
+            if _is_number(token.word) and token.word != NUMBER:
+                candidates = candidates + self._by_first.get(NUMBER, [])
+            for phrase in candidates:
+                after = _match(phrase.slots, tokens, at)
+                group = phrase.group
+                if after and not (
+                    (group.negatable and _denied(tokens, at)) or (group.felt and _of_listener(tokens, at))
+                ):
+                    start, end = token.start, tokens[after - 1].end
+                    found.append(FoundCue(group.kind, text[start:end], start, end, group.label, group.strength))
+        return _distinct(found)
+
+
+def load_cues(*files: Path) -> CueLexicon:
+    """The default lexicon, then each site's file over it.
+
+    Raises InvalidInputError that lists every fault as `ours.yaml line 12: …`.
+    """
+    groups: list[_Group] = []
+    removed: set[str] = set()
+    for path in (DEFAULT_CUES, *files):
+        lexicon = read_checked(path, _Lexicon, "cues")
+        known = {phrase for group in groups for phrase in group.phrases}
+        for phrase in lexicon.remove:
+            if phrase not in known:
+                # Said at once, since a misspelt removal would silently remove nothing.
+                read_checked(path, _removing(known), "cues")
+        removed |= set(lexicon.remove)
+        groups += lexicon.groups
+    return CueLexicon(groups, frozenset(removed))
+
+
+def _removing(known: set[str]) -> type[_Lexicon]:
+    class Removing(_Lexicon):
+        @field_validator("remove")
+        @classmethod
+        def _known(cls, phrases: list[str]) -> list[str]:
+            for index, phrase in enumerate(phrases):
+                if phrase not in known:
+                    raise PydanticCustomError(
+                        "unknown",
+                        "expected a phrase of the lexicon, found '{phrase}'",
+                        {"phrase": phrase, "index": index},
+                    )
+            return phrases
+
+    return Removing
+
+
+def _slot(word: str) -> frozenset[str]:
+    """What one word of a phrase may be; empty for a slip in the notation."""
+    words = word.lower().removesuffix("?").split("|")
+    return frozenset(words) if all(w == NUMBER or re.fullmatch(r"\w+(?:'\w+)*", w) for w in words) else frozenset()
+
+
+def _is_number(word: str) -> bool:
+    return word[0].isdigit() or word in _NUMBERS
+
+
+def _match(slots: Sequence[_Slot], tokens: Sequence[_Token], at: int) -> int:
+    """Token after the longest match of the slots from `at` on; 0 for none."""
+    ends = {at}
+    for slot in slots:
+        fitting = {i + 1 for i in ends if i < len(tokens) and _fits(slot, tokens[i].word)}
+        ends = fitting | ends if slot.optional else fitting
+    return max(ends, default=0)
+
+
+def _fits(slot: _Slot, word: str) -> bool:
+    return word in slot.words or (NUMBER in slot.words and _is_number(word))
+
+
+def _denied(tokens: Sequence[_Token], at: int) -> bool:
+    for back in range(at - 1, max(-1, at - 1 - NEGATION_WORDS), -1):
+        word = tokens[back].word
+        if not word[0].isalnum() or word in _STRENGTHENERS:
+            return False
+        if word in _NEGATIONS or word.endswith("n't"):
+            return True
+    return False
+
+
+def _of_listener(tokens: Sequence[_Token], at: int) -> bool:
+    for back in range(at - 1, max(-1, at - 1 - NEGATION_WORDS), -1):
+        word = tokens[back].word
+        if not word[0].isalnum() or word in _SPEAKERS:
+            return False
+        if word in _LISTENERS:
+            return True
+    return False
+
+
+def _distinct(found: Sequence[FoundCue]) -> tuple[FoundCue, ...]:
+    """The longest of those of one kind that overlap."""
+    kept: list[FoundCue] = []
+    until: dict[CueKind, int] = {}
+    for cue in sorted(found, key=lambda cue: (cue.start, -cue.end, -cue.strength)):
+        if cue.start >= until.get(cue.kind, 0):
+            kept.append(cue)
+            until[cue.kind] = cue.end
+    return tuple(kept)

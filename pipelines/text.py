@@ -1,0 +1,189 @@
+"""What words say of a turn: cues, the text model's answer, read in the light of the turns before."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from affectline.models.labels import AFFECT_OF_LABEL, LABELS, Label
+from affectline.models.ports import TextAffect
+from affectline.models.signals import AffectScores, Span, Word
+from affectline.pipelines.cues import CueLexicon, FoundCue
+from affectline.pipelines.timeline import Cue, Utterance
+
+TRANSLATED_QUALITY = 0.8
+"""Words lose some of their tone in translation."""
+SHORT_WORDS = 6
+"""A one-word answer is read wholly in the light of what the same party said before, from this many words on not."""
+MOOD_HALF_US = 30_000_000
+"""In this time what was said before counts half."""
+ANSWER_US = 10_000_000
+"""A yes or no this long after the other party's question answers it."""
+REFUTED_STRENGTH = 1.5
+"""What "no" to "does it work now?" speaks for frustration. All four by convention: no dialogues are labelled."""
+MAX_EVIDENCE = 5
+WORDS_PER_S = 3
+"""As people talk: a written turn counts for as long as it would take to say."""
+MAX_WRITTEN_S = 30
+FLOOR = 0.005
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_QUESTION = re.compile(r"[^.!?]+\?\s*$")
+_AS_SAID_BY_YOU = {"you": "I", "you're": "I'm", "you've": "I've", "your": "my", "yours": "mine", "yourself": "myself"}
+_YOU = re.compile(rf"\b(?:{'|'.join(sorted(_AS_SAID_BY_YOU, key=len, reverse=True))})\b", re.IGNORECASE)
+_YES = re.compile(
+    r"\W*(?:yes|yeah|yep|yup|exactly|correct|absolutely|definitely|of course|i do|i am|it is)\b", re.IGNORECASE
+)
+_NO = re.compile(r"\W*(?:no|nope|nah|not really|not at all|not yet|it isn't|it doesn't)\b", re.IGNORECASE)
+
+LogOdds = Mapping[Label, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """One turn as everything else may see it."""
+
+    utterance: Utterance
+    scores: AffectScores | None
+    """None where the words cannot be judged …"""
+    absent: str
+    """… and why."""
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """How a turn ended that asks something."""
+
+    text: str
+    participant: str
+    end_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Mood:
+    """What a party's words have been saying beyond the ordinary."""
+
+    odds: dict[Label, float]
+    at_us: int
+
+
+class TextStage:
+    """The words of one call, turn by turn in time order."""
+
+    def __init__(self, model: TextAffect, cues: CueLexicon) -> None:
+        self._model = model
+        self._cues = cues
+        self._moods: dict[str, _Mood] = {}
+        self._question: _Question | None = None
+        """The last turn's, if it ended in one."""
+
+    def read(self, said: Utterance, quality: float) -> Understood:
+        """quality: how far its words can be trusted, in [0, 1].
+
+        Only a final utterance is remembered for the turns that follow.
+        """
+        known = said.language in self._model.languages
+        english = said.text if known else said.translation
+        if not english:
+            return Understood(said, None, f"words in {said.language!r} are not covered without translation", 0.0)
+        found = self._cues.find(english)
+        shown = replace(said, cues=tuple(_placed(cue, said, known) for cue in found))
+        answered = self._answered(said, english)
+        shown = replace(shown, cues=(*shown.cues, *(Cue(c.kind, c.phrase, said.span, c.label) for c in answered)))
+        scores = self._in_context(shown, english, (*found, *answered))
+        if said.final:
+            asked = _QUESTION.search(english)
+            self._question = _Question(asked[0].strip(), said.participant, said.span.end_us) if asked else None
+        if scores.labels is None:
+            return Understood(shown, None, "no words that can be judged", 0.0)
+        return Understood(shown, scores, "", quality * (1 if known else TRANSLATED_QUALITY))
+
+    def _answered(self, turn: Utterance, english: str) -> tuple[FoundCue, ...]:
+        """The cues of the other party's question that a short yes makes one's own, or a short no refutes."""
+        asked = self._question
+        if (
+            asked is None
+            or asked.participant == turn.participant
+            or turn.span.start_us - asked.end_us > ANSWER_US
+            or len(_WORD.findall(english)) >= SHORT_WORDS
+        ):
+            return ()
+        cues = self._cues.find(_YOU.sub(lambda you: _AS_SAID_BY_YOU[you[0].lower()], asked.text))
+        if _YES.match(english):
+            return cues
+        if _NO.match(english):
+            hoped = (cue for cue in cues if cue.label == "satisfied")
+            return tuple(
+                replace(cue, phrase=f"no: {cue.phrase}", label="frustrated", strength=REFUTED_STRENGTH) for cue in hoped
+            )
+        return ()
+
+    def _in_context(self, turn: Utterance, english: str, cues: Sequence[FoundCue]) -> AffectScores:
+        scores = self._model.estimate(english)
+        if scores.labels is None and not cues:
+            return scores
+        own = _odds(scores.labels or self._model.prior, self._model.prior)
+        for cue in cues:
+            if cue.label:
+                own[cue.label] += cue.strength
+        words = len(_WORD.findall(english))
+        short = max(0.0, (SHORT_WORDS - words) / (SHORT_WORDS - 1))
+        mood = self._moods.get(turn.participant)
+        odds = dict(own)
+        if mood is not None:
+            fade = 0.5 ** (max(0, turn.span.start_us - mood.at_us) / MOOD_HALF_US)
+            for label in LABELS:
+                odds[label] += short * fade * mood.odds[label]
+        if turn.final:
+            kept = short if mood is not None else 0.0
+            before = mood.odds if mood is not None else own
+            blended = {label: kept * before[label] + (1 - kept) * own[label] for label in LABELS}
+            self._moods[turn.participant] = _Mood(blended, turn.span.end_us)
+        if odds == own and not any(cue.label for cue in cues):
+            return scores
+        return _rescored(scores, odds, self._model.prior, cues)
+
+
+def _odds(labels: Mapping[Label, float], prior: Mapping[Label, float]) -> dict[Label, float]:
+    """What an answer says beyond the prior, as natural logarithms."""
+    return {label: math.log(max(labels.get(label, 0), FLOOR) / max(prior.get(label, 0), FLOOR)) for label in LABELS}
+
+
+def _rescored(
+    scores: AffectScores, odds: LogOdds, prior: Mapping[Label, float], cues: Sequence[FoundCue]
+) -> AffectScores:
+    """The scores with other label odds; the dimensions move half-way to where the labels now lie."""
+    mass = {label: max(prior.get(label, 0), FLOOR) * math.exp(odds[label]) for label in LABELS}
+    total = sum(mass.values())
+    labels = {label: m / total for label, m in mass.items()}
+    placed = [sum(p * AFFECT_OF_LABEL[label][axis] for label, p in labels.items()) for axis in range(3)]
+    given = (scores.valence, scores.arousal, scores.dominance)
+    valence, arousal, dominance = (
+        place if value is None else (place + value) / 2 for place, value in zip(placed, given, strict=True)
+    )
+    phrases = dict.fromkeys(cue.phrase.lower() for cue in cues if cue.label)
+    evidence = (*phrases, *(word for word in scores.evidence if not any(word in phrase for phrase in phrases)))
+    return AffectScores(labels, valence, arousal, dominance, max(labels.values()), evidence[:MAX_EVIDENCE])
+
+
+def _placed(cue: FoundCue, turn: Utterance, in_text: bool) -> Cue:
+    span = span_of(turn.words, turn.text, cue.start, cue.end) if in_text else None
+    return Cue(cue.kind, cue.phrase, span or turn.span, cue.label)
+
+
+def seconds_to_say(text: str) -> int:
+    """For how many seconds a written turn stands, 1 to MAX_WRITTEN_S."""
+    return min(MAX_WRITTEN_S, max(1, -(-len(text.split()) // WORDS_PER_S)))
+
+
+def span_of(words: Sequence[Word], text: str, start: int, end: int) -> Span | None:
+    """When characters [start, end) of the text were said; None where the words do not tell."""
+    at, spoken = 0, []
+    for word in words:
+        found = text.find(word.text, at)
+        if found < 0:
+            return None
+        at = found + len(word.text)
+        if found < end and at > start:
+            spoken.append(word.span)
+    return Span(spoken[0].start_us, spoken[-1].end_us) if spoken else None
