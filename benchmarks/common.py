@@ -26,6 +26,7 @@ from affectline.pipelines.resample import Resampler
 
 SEED = 7
 PACKAGES = (
+    "presidio-analyzer",
     "onnxruntime",
     "numpy",
     "scipy",

@@ -6,7 +6,7 @@ playlist cannot make the service read other files or addresses.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import soundfile
 from av.container import InputContainer
 
 from affectline.models.errors import InvalidInputError
-from affectline.models.signals import F32, AudioChunk
+from affectline.models.signals import F32, AudioChunk, Span
 
 MIN_RATE_HZ: Final = 8_000
 MAX_RATE_HZ: Final = 192_000
@@ -259,6 +259,19 @@ class _AvRecording(Recording):
         if self.duration_us is not None:
             missing_us = self.duration_us - position * 1_000_000 // self.rate_hz
             self.truncated |= missing_us > _SLACK_US
+
+
+def mute(chunk: AudioChunk, spans: Iterable[Span]) -> F32:
+    """The chunk's sound, [n], with silence where the spans are."""
+    pcm = chunk.pcm
+    for span in spans:
+        first, after = (
+            max(0, us * chunk.rate_hz // 1_000_000 - chunk.start_sample) for us in (span.start_us, span.end_us)
+        )
+        if first < min(after, len(pcm)):
+            pcm = pcm.copy() if pcm is chunk.pcm else pcm
+            pcm[first:after] = 0
+    return pcm
 
 
 def open_recording(path: str | Path, *, raw: RawFormat | None = None) -> Recording:

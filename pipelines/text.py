@@ -1,4 +1,4 @@
-"""What words say of a turn: cues, the text model's answer, read in the light of the turns before."""
+"""What words say of a turn, in the light of the turns before; personal data is taken out first."""
 
 import math
 import re
@@ -9,6 +9,7 @@ from affectline.models.labels import AFFECT_OF_LABEL, LABELS, Label
 from affectline.models.ports import TextAffect
 from affectline.models.signals import AffectScores, Span, Word
 from affectline.pipelines.cues import CueLexicon, FoundCue
+from affectline.pipelines.redaction import Redactor, redact, redact_words
 from affectline.pipelines.timeline import Cue, Utterance
 
 TRANSLATED_QUALITY = 0.8
@@ -40,7 +41,7 @@ LogOdds = Mapping[Label, float]
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """One turn as everything else may see it."""
+    """One turn as everything else may see it: without personal data."""
 
     utterance: Utterance
     scores: AffectScores | None
@@ -73,6 +74,7 @@ class TextStage:
     def __init__(self, model: TextAffect, cues: CueLexicon) -> None:
         self._model = model
         self._cues = cues
+        self._redactor = Redactor()
         self._moods: dict[str, _Mood] = {}
         self._question: _Question | None = None
         """The last turn's, if it ended in one."""
@@ -82,6 +84,7 @@ class TextStage:
 
         Only a final utterance is remembered for the turns that follow.
         """
+        said = self._redacted(said)
         known = said.language in self._model.languages
         english = said.text if known else said.translation
         if not english:
@@ -97,6 +100,16 @@ class TextStage:
         if scores.labels is None:
             return Understood(shown, None, "no words that can be judged", 0.0)
         return Understood(shown, scores, "", quality * (1 if known else TRANSLATED_QUALITY))
+
+    def _redacted(self, said: Utterance) -> Utterance:
+        found = self._redactor.find(said.text, said.language, said.span.start_us, final=said.final)
+        words, redactions = redact_words(said.words, said.text, found, said.span)
+        english = said.translation
+        if english:
+            english = redact(english, self._redactor.find(english, "en", said.span.start_us, final=said.final))
+        return replace(
+            said, text=redact(said.text, found), words=words, redactions=redactions, translation=english or None
+        )
 
     def _answered(self, turn: Utterance, english: str) -> tuple[FoundCue, ...]:
         """The cues of the other party's question that a short yes makes one's own, or a short no refutes."""

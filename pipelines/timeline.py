@@ -2,15 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from affectline.models.labels import Label
 from affectline.models.signals import AffectEstimate, Modality, Span, VocalFeatures, Word
+
+MUTE_MARGIN_US: Final = 300_000
+"""Recognised words begin and end this much earlier or later at most; by convention."""
 
 Role = Literal["customer", "agent", "other"]
 Consent = Literal["granted", "pending", "denied"]
 SuggestionKind = Literal["routing", "assist", "alert"]
 CueKind = Literal["confusion", "escalation", "churn", "gratitude", "urgency", "vulnerability", "emotion"]
+PersonalKind = Literal[
+    "card", "iban", "account", "id", "code", "phone", "email", "address", "birth_date", "name", "number"
+]
+"""What personal data is: payment card, bank account, national id, security code or password, …; a `number` is a long
+one that nothing says to be harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,15 @@ class Cue:
 
 
 @dataclass(frozen=True, slots=True)
+class Redaction:
+    """Personal data that was taken out of an utterance's text."""
+
+    kind: PersonalKind
+    span: Span
+    """When it was said, so that sound can be muted; the whole utterance where word times are not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One stretch of speech, or one written turn, of one party."""
 
@@ -62,6 +79,8 @@ class Utterance:
     """English, where the language is one that the text model does not know."""
     cues: tuple[Cue, ...] = ()
     """In time order."""
+    redactions: tuple[Redaction, ...] = ()
+    """What was taken out of the text (and translation); `[KIND]` stands there instead."""
     written: bool = False
     """A chat or e-mail turn: it has no sound, and its span is the time it would take to say it."""
 
@@ -235,3 +254,15 @@ class CallTimeline:
     models: Mapping[str, str]
     """Task -> `name@version` of what produced it."""
     schema: str = field(default="affectline.timeline/1")
+
+
+def muted_spans(timeline: CallTimeline) -> dict[int, list[Span]]:
+    """Channel -> when personal data was said on it, with a margin for words whose times are not exact."""
+    channels = {party.id: party.channel for party in timeline.participants}
+    found: dict[int, list[Span]] = {}
+    for utterance in timeline.utterances:
+        for each in () if utterance.written else utterance.redactions:
+            start_us = max(0, each.span.start_us - MUTE_MARGIN_US)
+            span = Span(start_us, each.span.end_us + MUTE_MARGIN_US)
+            found.setdefault(channels[utterance.participant], []).append(span)
+    return found

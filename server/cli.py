@@ -18,10 +18,10 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from affectline.models.errors import AffectlineError, InvalidInputError, StorageError
-from affectline.pipelines.media import Encoding, RawFormat, Recording, open_recording
+from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, open_recording
 from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig
-from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role
+from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
 from affectline.server import models_cli, train_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
@@ -135,7 +135,7 @@ def analyze(
             with _progress(path.name) as progress:
                 timeline = analyze_recording(recording, config, engine.open, progress)
             if html:
-                audio = _ogg(recording, config) if with_audio else None
+                audio = _ogg(recording, config, timeline) if with_audio else None
                 write_whole(_target(html, path, "html", several), render_html(timeline, audio=audio).encode())
             if csv:
                 _write_csv(_target(csv, path, "csv", several), timeline)
@@ -320,9 +320,10 @@ def _write_csv(path: Path, timeline: CallTimeline) -> None:
     write_whole(path, table.getvalue().encode())
 
 
-def _ogg(recording: Recording, config: CallConfig) -> bytes:
-    """The recording as Opus in Ogg for the page's player; parties without consent are silent."""
+def _ogg(recording: Recording, config: CallConfig, timeline: CallTimeline) -> bytes:
+    """The recording as Opus in Ogg for the page's player; parties without consent and personal data are silent."""
     heard = {p.channel for p in config.participants if p.consent == "granted"}
+    muted = muted_spans(timeline)
     buffer = BytesIO()
     layout = "stereo" if recording.channels > 1 else "mono"
     with av.open(buffer, "w", format="ogg") as container:
@@ -330,7 +331,8 @@ def _ogg(recording: Recording, config: CallConfig) -> bytes:
         pending: list[np.ndarray] = []
         for chunk in recording.chunks():
             if chunk.channel < 2:
-                pending.append(chunk.pcm if chunk.channel in heard else np.zeros_like(chunk.pcm))
+                spans = muted.get(chunk.channel, ())
+                pending.append(mute(chunk, spans) if chunk.channel in heard else np.zeros_like(chunk.pcm))
             if chunk.channel == recording.channels - 1:
                 frame = av.AudioFrame.from_ndarray(np.stack(pending), "fltp", layout)
                 frame.sample_rate = recording.rate_hz

@@ -40,6 +40,7 @@ from affectline.pipelines.timeline import (
     Notice,
     Output,
     Participant,
+    Redaction,
     SpeechTurn,
     Suggestion,
     Summary,
@@ -97,6 +98,7 @@ ROLES: Final = _values(timeline_pb2.Role, "ROLE_")
 CONSENTS: Final = _values(timeline_pb2.Consent, "CONSENT_")
 EMOTIONS: Final = _values(timeline_pb2.Emotion, "EMOTION_")
 CUE_KINDS: Final = _values(timeline_pb2.CueKind, "CUE_KIND_")
+PERSONAL_KINDS: Final = _values(timeline_pb2.PersonalKind, "PERSONAL_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
 KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
 PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
@@ -106,6 +108,7 @@ _ROLE_NAMES: Final = _names(ROLES)
 _CONSENT_NAMES: Final = _names(CONSENTS)
 _EMOTION_NAMES: Final = _names(EMOTIONS)
 _CUE_KIND_NAMES: Final = _names(CUE_KINDS)
+_PERSONAL_KIND_NAMES: Final = _names(PERSONAL_KINDS)
 _MODALITY_NAMES: Final = _names(MODALITIES)
 _KIND_NAMES: Final = _names(KINDS)
 _PRIORITY_NAMES: Final = _names(PRIORITIES)
@@ -432,6 +435,10 @@ def _utterance(utterance: Utterance) -> timeline_pb2.Utterance:
         revision=utterance.revision,
         translation=utterance.translation,
         cues=[_cue(cue) for cue in utterance.cues],
+        redactions=[
+            timeline_pb2.Redaction(kind=PERSONAL_KINDS[each.kind], span=_span(each.span))
+            for each in utterance.redactions
+        ],
         written=utterance.written,
     )
 
@@ -459,6 +466,9 @@ def _utterance_from(message: timeline_pb2.Utterance) -> Utterance:
         revision=message.revision,
         translation=_optional(message, "translation"),
         cues=tuple(_cue_from(cue) for cue in message.cues),
+        redactions=tuple(
+            Redaction(_PERSONAL_KIND_NAMES[each.kind], _span_from(each.span)) for each in message.redactions
+        ),
         written=message.written,
     )
 

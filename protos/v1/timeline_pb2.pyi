@@ -218,6 +218,66 @@ CUE_KIND_EMOTION: CueKind.ValueType  # 7
 """A feeling put in words."""
 Global___CueKind: _TypeAlias = CueKind  # noqa: Y015
 
+class _PersonalKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PersonalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PersonalKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PERSONAL_KIND_UNSPECIFIED: _PersonalKind.ValueType  # 0
+    """Not said; never sent."""
+    PERSONAL_KIND_CARD: _PersonalKind.ValueType  # 1
+    """A payment card's number."""
+    PERSONAL_KIND_IBAN: _PersonalKind.ValueType  # 2
+    """An international bank account number."""
+    PERSONAL_KIND_ACCOUNT: _PersonalKind.ValueType  # 3
+    """Another account's number."""
+    PERSONAL_KIND_ID: _PersonalKind.ValueType  # 4
+    """A number that a state gave to a person."""
+    PERSONAL_KIND_CODE: _PersonalKind.ValueType  # 5
+    """A security code, PIN or password."""
+    PERSONAL_KIND_PHONE: _PersonalKind.ValueType  # 6
+    """A phone number."""
+    PERSONAL_KIND_EMAIL: _PersonalKind.ValueType  # 7
+    """An e-mail address."""
+    PERSONAL_KIND_ADDRESS: _PersonalKind.ValueType  # 8
+    """A street address."""
+    PERSONAL_KIND_BIRTH_DATE: _PersonalKind.ValueType  # 9
+    """A date of birth."""
+    PERSONAL_KIND_NAME: _PersonalKind.ValueType  # 10
+    """A person's name."""
+    PERSONAL_KIND_NUMBER: _PersonalKind.ValueType  # 11
+    """A long number that nothing said to be harmless."""
+
+class PersonalKind(_PersonalKind, metaclass=_PersonalKindEnumTypeWrapper):
+    """What personal data is."""
+
+PERSONAL_KIND_UNSPECIFIED: PersonalKind.ValueType  # 0
+"""Not said; never sent."""
+PERSONAL_KIND_CARD: PersonalKind.ValueType  # 1
+"""A payment card's number."""
+PERSONAL_KIND_IBAN: PersonalKind.ValueType  # 2
+"""An international bank account number."""
+PERSONAL_KIND_ACCOUNT: PersonalKind.ValueType  # 3
+"""Another account's number."""
+PERSONAL_KIND_ID: PersonalKind.ValueType  # 4
+"""A number that a state gave to a person."""
+PERSONAL_KIND_CODE: PersonalKind.ValueType  # 5
+"""A security code, PIN or password."""
+PERSONAL_KIND_PHONE: PersonalKind.ValueType  # 6
+"""A phone number."""
+PERSONAL_KIND_EMAIL: PersonalKind.ValueType  # 7
+"""An e-mail address."""
+PERSONAL_KIND_ADDRESS: PersonalKind.ValueType  # 8
+"""A street address."""
+PERSONAL_KIND_BIRTH_DATE: PersonalKind.ValueType  # 9
+"""A date of birth."""
+PERSONAL_KIND_NAME: PersonalKind.ValueType  # 10
+"""A person's name."""
+PERSONAL_KIND_NUMBER: PersonalKind.ValueType  # 11
+"""A long number that nothing said to be harmless."""
+Global___PersonalKind: _TypeAlias = PersonalKind  # noqa: Y015
+
 class _SuggestionKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -409,6 +469,34 @@ class Cue(_message.Message):
 Global___Cue: _TypeAlias = Cue  # noqa: Y015
 
 @_typing.final
+class Redaction(_message.Message):
+    """Personal data that was taken out of an utterance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SPAN_FIELD_NUMBER: _builtins.int
+    kind: Global___PersonalKind.ValueType
+    """What it was."""
+    @_builtins.property
+    def span(self) -> Global___Span:
+        """When it was said, so that sound can be muted; the whole utterance where word times are not known."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___PersonalKind.ValueType = ...,
+        span: Global___Span | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "span", b"span"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Redaction: _TypeAlias = Redaction  # noqa: Y015
+
+@_typing.final
 class Utterance(_message.Message):
     """One stretch of speech, or one written turn, of one party. A later one with the same id replaces it."""
 
@@ -426,6 +514,7 @@ class Utterance(_message.Message):
     TRANSLATION_FIELD_NUMBER: _builtins.int
     CUES_FIELD_NUMBER: _builtins.int
     WRITTEN_FIELD_NUMBER: _builtins.int
+    REDACTIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique within the call."""
     participant: _builtins.str
@@ -456,6 +545,10 @@ class Utterance(_message.Message):
     def cues(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cue]:
         """In time order."""
 
+    @_builtins.property
+    def redactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Redaction]:
+        """What was taken out of text and translation, in order; `[KIND]` stands there instead."""
+
     def __init__(
         self,
         *,
@@ -471,10 +564,11 @@ class Utterance(_message.Message):
         translation: _builtins.str | None = ...,
         cues: _abc.Iterable[Global___Cue] | None = ...,
         written: _builtins.bool = ...,
+        redactions: _abc.Iterable[Global___Redaction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_translation", b"_translation", "span", b"span", "translation", b"translation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_translation", b"_translation", "confidence", b"confidence", "cues", b"cues", "id", b"id", "is_final", b"is_final", "language", b"language", "participant", b"participant", "revision", b"revision", "span", b"span", "text", b"text", "translation", b"translation", "words", b"words", "written", b"written"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_translation", b"_translation", "confidence", b"confidence", "cues", b"cues", "id", b"id", "is_final", b"is_final", "language", b"language", "participant", b"participant", "redactions", b"redactions", "revision", b"revision", "span", b"span", "text", b"text", "translation", b"translation", "words", b"words", "written", b"written"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__translation: _TypeAlias = _typing.Literal["translation"]  # noqa: Y015
     _WhichOneofArgType__translation: _TypeAlias = _typing.Literal["_translation", b"_translation"]  # noqa: Y015

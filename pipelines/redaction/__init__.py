@@ -1,0 +1,147 @@
+"""Takes personal data out of text before anything stores, shows, judges or logs it.
+
+Numbers are read as they are written or said ("double four one oh"). Check digits decide where there are any (Luhn,
+IBAN, national ids), the words around a value where there are none, and for names lists of them. What was just asked for
+counts too: digits after "your card number, please?" are a card's however few they are.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from affectline.models.signals import Span, Word
+from affectline.pipelines.redaction.lexicon import lexicon
+from affectline.pipelines.redaction.names import name_words, names
+from affectline.pipelines.redaction.numbers import Found, plain, runs
+from affectline.pipelines.redaction.places import addresses, emails
+from affectline.pipelines.redaction.values import codes, dates_of_birth, numbers, passwords
+from affectline.pipelines.timeline import PersonalKind, Redaction
+
+__all__ = ["Found", "Redactor", "find_personal", "placeholder", "redact", "redact_words"]
+
+ASKED_US: Final = 30_000_000
+"""So long after a question for personal data an answer is taken for it."""
+ASKING_CHARACTERS: Final = 160
+"""The end of a turn that may ask for some."""
+UNFINISHED_DIGITS: Final = 4
+CUT_OFF: Final[frozenset[PersonalKind]] = frozenset(("card", "iban", "id", "phone", "account"))
+"""What a speaker may go on with after a pause."""
+
+
+def find_personal(
+    text: str,
+    language: str = "en",
+    expected: frozenset[PersonalKind] = frozenset(),
+    met: frozenset[str] = frozenset(),
+) -> tuple[Found, ...]:
+    """Personal data in a text, in order, not overlapping.
+
+    language: ISO 639-1. expected: kinds that were just asked for. met: words of names known already.
+    """
+    read = plain(text, language)
+    return _distinct(
+        (  # the surest first
+            *emails(read),
+            *codes(read),
+            *addresses(read, expected),
+            *dates_of_birth(read, expected),
+            *numbers(read, language, expected),
+            *passwords(read),
+            *names(text, read, expected, met),
+        )
+    )
+
+
+def _distinct(found: Sequence[Found]) -> tuple[Found, ...]:
+    """In order of place; what overlaps becomes one, of the kind that came first."""
+    kept: list[Found] = []
+    for one in found:
+        same = [other for other in kept if one.start < other.end and other.start < one.end]
+        kept = [other for other in kept if other not in same]
+        kind = same[0].kind if same else one.kind
+        kept.append(Found(kind, min(o.start for o in (one, *same)), max(o.end for o in (one, *same))))
+    return tuple(sorted(kept, key=lambda one: one.start))
+
+
+class Redactor:
+    """One conversation's, turn by turn in time order."""
+
+    def __init__(self) -> None:
+        self._until_us: dict[PersonalKind, int] = {}
+        """Until when a kind is expected."""
+        self._met: set[str] = set()
+        """Words of the names so far."""
+
+    def find(self, text: str, language: str, start_us: int, *, final: bool) -> tuple[Found, ...]:
+        """As find_personal. Only a final turn's questions count in what follows.
+
+        Digits at the end of one that is not final may become anything, and are taken out.
+        """
+        expected = frozenset(kind for kind, until_us in self._until_us.items() if start_us <= until_us)
+        found = find_personal(text, language, expected, frozenset(self._met))
+        if final:
+            self._met.update(*(name_words(text[one.start : one.end]) for one in found if one.kind == "name"))
+            self._until_us |= dict.fromkeys(_asked_for(text, found), start_us + ASKED_US)
+            return found
+        read = plain(text, language)
+        last = [run for run in runs(read) if len(run.digits) >= UNFINISHED_DIGITS and len(read.text) - run.end <= 2]
+        return _distinct((*found, *(read.found("number", run.start, run.end) for run in last)))
+
+
+def _asked_for(text: str, found: Sequence[Found]) -> Iterator[PersonalKind]:
+    """Kinds that the end of a turn asks for, announces ("my card number is …"), or leaves open."""
+    known = lexicon()
+    end = text[-ASKING_CHARACTERS:]
+    stripped = end.rstrip(" .…,:")
+    announces = [
+        kind for kind, pattern in known.asked.items() for m in pattern.finditer(end) if len(stripped) - m.end() <= 4
+    ]
+    asks = "?" in end[-3:] or known.asks.search(end)
+    yield from announces
+    yield from (kind for kind, pattern in known.asked.items() if asks and pattern.search(end))
+    if found and found[-1].kind in CUT_OFF and len(text) - found[-1].end <= 3:
+        yield found[-1].kind
+
+
+def placeholder(kind: PersonalKind) -> str:
+    return f"[{kind.upper()}]"
+
+
+def redact(text: str, found: Sequence[Found]) -> str:
+    """The text with `[KIND]` in place of each find."""
+    pieces, at = [], 0
+    for one in found:
+        pieces += [text[at : one.start], placeholder(one.kind)]
+        at = one.end
+    return "".join((*pieces, text[at:]))
+
+
+def redact_words(
+    words: Sequence[Word], text: str, found: Sequence[Found], whole: Span
+) -> tuple[tuple[Word, ...], tuple[Redaction, ...]]:
+    """The words with one placeholder for those of each find, and when each find was said.
+
+    Where the words do not tell, `whole` is the time, and no words are left.
+    """
+    places, at = [], 0
+    for word in words:
+        start = text.find(word.text, at)
+        if start < 0:
+            return (), tuple(Redaction(one.kind, whole) for one in found)
+        at = start + len(word.text)
+        places.append((start, at))
+    kept: list[Word] = []
+    times: list[Redaction] = []
+    index = 0
+    for one in found:
+        while index < len(words) and places[index][1] <= one.start:
+            kept.append(words[index])
+            index += 1
+        first = index
+        while index < len(words) and places[index][0] < one.end:
+            index += 1
+        said = words[first:index]
+        span = Span(said[0].span.start_us, said[-1].span.end_us) if said else times[-1].span if times else whole
+        if said:
+            kept.append(Word(placeholder(one.kind), span, min(word.confidence for word in said)))
+        times.append(Redaction(one.kind, span))
+    return (*kept, *words[index:]), tuple(times)
