@@ -91,9 +91,7 @@ def test_any_text_is_answered_in_order_and_in_range(text: str, language: str) ->
     assert all(one.start < one.end for one in found)
 
 
-@given(
-    st.lists(st.sampled_from(["4111", "1111", "my", "card", "is", "four", "double", "one", "oh", "at", "dot", "com", "Anna", "Street", "12", "born", "May", ",", "."]))
-)
+@given(st.lists(st.sampled_from("4111 1111 my card four double oh at dot com Anna Street 12 , .".split())))  # noqa: SIM905
 def test_no_card_is_left(words: list[str]) -> None:
     text = " ".join((*words, "4111 1111 1111 1111", *words))
     assert "4111 1111 1111 1111" not in redacted(text)
