@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from affectline.models.ports import AcousticEncoder, Recogniser
 from affectline.models.signals import F32, Encoding, Span, Transcription, Word
+from affectline.pipelines.redaction.numbers import is_number
 
 NO_SPEECH = 0.6
 MIN_CONFIDENCE = 0.37
@@ -49,7 +50,7 @@ class Transcriber:
         """
         encoding = self._encoder.encode(pcm)
         heard = self._recogniser.transcribe(encoding, language=language, usual_language=usual_language)
-        if heard.runaway or loops(heard.text.split()):
+        if heard.runaway or loops(heard.text.split(), heard.language):
             encoding = self._encoder.encode(pcm, long_window=True)
             heard = self._recogniser.transcribe(encoding, language=language, usual_language=usual_language)
         if heard.runaway or (heard.no_speech > NO_SPEECH and heard.confidence < MIN_CONFIDENCE):
@@ -64,8 +65,11 @@ class Transcriber:
         return Reading(encoding, replace(heard, words=words), translation)
 
 
-def loops(words: Sequence[str]) -> list[tuple[int, int, int]]:
-    """(first word, words of the phrase, words of all its repetitions) of phrases said over and over, in order."""
+def loops(words: Sequence[str], language: str) -> list[tuple[int, int, int]]:
+    """(first word, words of the phrase, words of all its repetitions) of phrases said over and over, in order.
+
+    Numbers may be said often: "one one one one" is none.
+    """
     plain = [re.sub(r"\W+", "", word).lower() for word in words]
     found, at = [], 0
     while at < len(plain):
@@ -73,7 +77,8 @@ def loops(words: Sequence[str]) -> list[tuple[int, int, int]]:
             end = at + size
             while plain[end : end + size] == plain[at : at + size] and end + size <= len(plain):
                 end += size
-            if (end - at) // size >= (LOOP_WORD_TIMES if size == 1 else LOOP_TIMES):
+            often = (end - at) // size >= (LOOP_WORD_TIMES if size == 1 else LOOP_TIMES)
+            if often and not all(is_number(word, language) for word in plain[at : at + size]):
                 found.append((at, size, end - at))
                 at = end - 1
                 break
@@ -84,7 +89,7 @@ def loops(words: Sequence[str]) -> list[tuple[int, int, int]]:
 def without_loops(heard: Transcription) -> Transcription:
     """Phrases said over and over count once; a text that is little else was never said, and goes."""
     pieces = [word.text for word in heard.words] or heard.text.split()
-    found = loops(pieces)
+    found = loops(pieces, heard.language)
     if not found:
         return heard
     if 2 * sum(length for _, _, length in found) >= len(pieces):

@@ -1,6 +1,7 @@
 """Whisper base through ONNX: the shared acoustic encoder, and the recogniser that reads its output."""
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -288,8 +289,11 @@ def _log_sum_exp(logits: F32) -> float:
 
 
 def _repeats(text: str) -> bool:
-    """Whether the text says the same over and over: it packs to less than 1/2.4, as openai-whisper has it."""
-    data = text.encode()
+    """Whether the text says the same over and over: it packs to less than 1/2.4, as openai-whisper has it.
+
+    Digits are left out: a card may well have a dozen ones.
+    """
+    data = re.sub(r"[\d\s,.-]+", " ", text).encode()
     return len(data) > 40 and len(data) / len(zlib.compress(data)) > 2.4
 
 

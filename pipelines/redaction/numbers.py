@@ -110,6 +110,11 @@ def plain(text: str, language: str) -> Plain:
     return Plain("".join(out), starts, ends, frozenset(tokens[i][1] for i in covered))
 
 
+def is_number(word: str, language: str) -> bool:
+    """Whether one word is digits, or says a number."""
+    return word.isdigit() or word in _ZERO_OR_NOT or bool(plain(word, language).numbers)
+
+
 def _number_words(text: str, tokens: Sequence[tuple[str, int, int]], language: str) -> dict[int, tuple[int, str]]:
     """First token -> (token after, digits), of number words."""
     own = {**lexicon().digits["en"], **lexicon().digits.get(language, {})}
