@@ -13,6 +13,7 @@ from affectline.models.labels import LABELS
 from affectline.models.ports import Task
 from affectline.models.registry import all_models
 from affectline.models.zoo.mini_xception import LABEL_OF_CLASS
+from affectline.models.zoo.minilm import LABELS_OF_CLASS
 
 pytestmark = pytest.mark.unit
 
@@ -50,6 +51,16 @@ def test_a_card_says_what_it_must(card: dict[str, Any]) -> None:
 
 def test_expression_mapping_is_that_of_the_code() -> None:
     assert CARDS["mini-xception"]["mapping"] == LABEL_OF_CLASS
+
+
+def test_words_mapping_and_figures_are_those_of_code_and_benchmark() -> None:
+    card = CARDS["words-minilm"]
+    assert card["mapping"] == LABELS_OF_CLASS
+    classes = json.loads((ROOT / "benchmarks/results/text.json").read_text())["classes"]
+    (metric,) = card["metrics"]
+    assert {key: metric[key] for key in ("n", "macro_f1", "macro_f1_95", "ece")} == {
+        key: classes[key] for key in ("n", "macro_f1", "macro_f1_95", "ece")
+    }
 
 
 def test_recogniser_figures_are_those_of_the_benchmark() -> None:

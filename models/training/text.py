@@ -3,7 +3,7 @@
     python -m affectline.models.training.text --data DIR
 
 `--data` holds labels.csv (text, source_label as `class|class`, split of train, valid, test). Needs the extra `train`
-and about 40 minutes on one core; seeded. The training part is learnt from, calibration and thresholds come from the
+and about 15 minutes on one core; seeded. The training part is learnt from, calibration and thresholds come from the
 validation part as the int8 network answers it, and the test part is only measured on.
 """
 
