@@ -21,6 +21,7 @@ from affectline.pipelines.facts import (
 )
 from affectline.pipelines.summary import summarise
 from affectline.pipelines.timeline import Fact, Participant, Utterance
+from benchmarks import tables
 from benchmarks.facts import DATA, KINDS, load_dialogues, scores, tally
 
 pytestmark = pytest.mark.unit
@@ -352,3 +353,8 @@ def test_precision_and_recall_hold(kind) -> None:
     precision, recall = FLOOR[kind]
     assert result["precision"]["value"] >= precision
     assert result["recall"]["value"] >= recall
+
+
+def test_the_page_shows_the_committed_figures() -> None:
+    text = (DATA.parents[1] / "docs" / "facts.md").read_text(encoding="utf-8")
+    assert tables.filled(text) == text
