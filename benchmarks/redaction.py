@@ -148,7 +148,7 @@ def main() -> None:
     turns = load_turns(args.list)
     english = [turn for turn in turns if turn.language == "en"]
     ours("warm up", "en")
-    systems = {"affectline": (ours, turns), "affectline, English": (ours, english)}
+    systems: dict[str, tuple[Find, list[Turn]]] = {"affectline": (ours, turns), "affectline, English": (ours, english)}
     if (peer := presidio()) is not None:
         systems["presidio, English"] = (peer, english)
     results = {name: score(lines, find) for name, (find, lines) in systems.items()}

@@ -91,10 +91,26 @@ def voice(*documents: Document) -> str:
     return f"{_table(heads, body)}\n\n{_source(documents[0])}"
 
 
+MEASURES = ("precision", "recall")
+
+
+def facts(document: Document) -> str:
+    """Precision and recall of each kind, on the half for tuning and on the other."""
+    body = [
+        [kind.replace("_", " "), part, str(result[kind]["expected"])]
+        + [f"{r['value']:.2f} ({r['95'][0]:.2f} to {r['95'][1]:.2f})" for r in map(result[kind].get, MEASURES)]
+        for kind in ("issue", "commitment", "open_question")
+        for part, result in sorted(document["results"].items(), reverse=True)
+    ]
+    heads = ["kind", "half", "expected", "precision (95 % interval)", "recall (95 % interval)"]
+    return f"{_table(heads, body)}\n\n{_source(document)}"
+
+
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "transcript": (("transcript",), transcript),
     "speed": (("speed",), speed),
     "stages": (("speed",), stages),
+    "facts": (("facts",), facts),
     "voice": (("voice_emodb", "voice_ravdess_speech", "voice_nemo_pl"), voice),
 }
 """Marker -> (each results/NAME.json, how they are shown)."""

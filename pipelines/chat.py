@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from affectline.models.errors import InvalidInputError
 from affectline.models.signals import AffectEstimate, Modality, Span, TextEvent
 from affectline.pipelines.dynamics import dynamics
+from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.policy import PolicyPack, replay
@@ -78,6 +79,7 @@ def analyze_chat(
         summary=summarise(config.participants, utterances, moments),
         notices=(),
         models={"text_affect": models.versions["text_affect"]},
+        facts=find_facts(config.participants, utterances),
     )
     return replace(timeline, suggestions=tuple(replay(policies, timeline)))
 

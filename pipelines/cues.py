@@ -4,32 +4,27 @@ Matched word by word, so its time grows with the length of the text alone.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from affectline.models.labels import LABELS, Label
 from affectline.pipelines.checked_yaml import read_checked
+from affectline.pipelines.phrases import PhraseIndex, Token, checked_phrases, tokens_of
 from affectline.pipelines.timeline import CueKind
 
 DEFAULT_CUES: Final = Path(__file__).parent / "lexicon" / "en.yaml"
 NEGATION_WORDS: Final = 3
 """A negation this many words before a phrase denies it, within the same sentence."""
-NUMBER: Final = "<number>"
 _NEGATIONS: Final = frozenset(("not", "no", "without", "hardly", "cannot", "nothing", "neither", "never", "nor"))
 _STRENGTHENERS: Final = frozenset(("so", "this", "such", "more", "believe"))
 """After these a negation denies nothing: "never been so angry", "can't believe how angry"."""
 _LISTENERS: Final = frozenset(("you", "you're", "your", "you've"))
 _SPEAKERS: Final = frozenset(("i", "i'm", "me", "my", "we", "we're", "us"))
-_NUMBERS: Final = frozenset(
-    "one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty sixty ninety "  # noqa: SIM905
-    "hundred couple several few second third fourth fifth sixth tenth hundredth".split()
-)
 _TOKEN: Final = re.compile(r"\w+(?:'\w+)*|[.!?;\n]")
 
 
@@ -55,7 +50,7 @@ class _Group(BaseModel):
     negatable: bool = True
     felt: bool = False
     """A word for a feeling: "you're frustrated" is not the speaker's."""
-    phrases: Annotated[list[str], Field(min_length=1)]
+    phrases: Annotated[list[str], Field(min_length=1), AfterValidator(checked_phrases)]
 
     @field_validator("label")
     @classmethod
@@ -63,19 +58,6 @@ class _Group(BaseModel):
         if label is not None and label not in LABELS:
             raise PydanticCustomError("label", "expected one of {labels}", {"labels": ", ".join(LABELS)})
         return label
-
-    @field_validator("phrases")
-    @classmethod
-    def _readable(cls, phrases: list[str]) -> list[str]:
-        for index, phrase in enumerate(phrases):
-            words = phrase.split()
-            if not words or words[0].endswith("?") or not all(_slot(word) for word in words):
-                raise PydanticCustomError(
-                    "phrase",
-                    "expected words, `a|b`, `a?` (not first) or {number}; found '{phrase}'",
-                    {"number": NUMBER, "phrase": phrase, "index": index},
-                )
-        return phrases
 
 
 class _Lexicon(BaseModel):
@@ -86,52 +68,19 @@ class _Lexicon(BaseModel):
     """Phrases of the files before that do not count here, as they are written there."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    words: frozenset[str]
-    optional: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Phrase:
-    slots: tuple[_Slot, ...]
-    group: _Group
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    word: str
-    start: int
-    end: int
-
-
 class CueLexicon:
     def __init__(self, groups: Sequence[_Group], removed: frozenset[str]) -> None:
-        self._by_first: dict[str, list[_Phrase]] = defaultdict(list)
-        for group in groups:
-            for phrase in group.phrases:
-                if phrase not in removed:
-                    slots = tuple(_Slot(_slot(word), word.endswith("?")) for word in phrase.lower().split())
-                    for word in slots[0].words:
-                        self._by_first[word].append(_Phrase(slots, group))
+        self._index = PhraseIndex(
+            (phrase, group) for group in groups for phrase in group.phrases if phrase not in removed
+        )
 
     def find(self, text: str) -> tuple[FoundCue, ...]:
         """Cues of an English text that are not denied, by start; those of one kind do not overlap."""
-        plain = text.replace("’", "'").lower()
-        if len(plain) != len(text):  # a few capitals have longer small letters
-            plain = text.replace("’", "'")
-        tokens = [_Token(m.group(), *m.span()) for m in _TOKEN.finditer(plain)]
+        tokens = tokens_of(text, _TOKEN)
         found = []
         for at, token in enumerate(tokens):
-            candidates = self._by_first.get(token.word, [])
-            if _is_number(token.word) and token.word != NUMBER:
-                candidates = candidates + self._by_first.get(NUMBER, [])
-            for phrase in candidates:
-                after = _match(phrase.slots, tokens, at)
-                group = phrase.group
-                if after and not (
-                    (group.negatable and _denied(tokens, at)) or (group.felt and _of_listener(tokens, at))
-                ):
+            for after, group in self._index.at(tokens, at):
+                if not ((group.negatable and _denied(tokens, at)) or (group.felt and _of_listener(tokens, at))):
                     start, end = token.start, tokens[after - 1].end
                     found.append(FoundCue(group.kind, text[start:end], start, end, group.label, group.strength))
         return _distinct(found)
@@ -173,30 +122,7 @@ def _removing(known: set[str]) -> type[_Lexicon]:
     return Removing
 
 
-def _slot(word: str) -> frozenset[str]:
-    """What one word of a phrase may be; empty for a slip in the notation."""
-    words = word.lower().removesuffix("?").split("|")
-    return frozenset(words) if all(w == NUMBER or re.fullmatch(r"\w+(?:'\w+)*", w) for w in words) else frozenset()
-
-
-def _is_number(word: str) -> bool:
-    return word[0].isdigit() or word in _NUMBERS
-
-
-def _match(slots: Sequence[_Slot], tokens: Sequence[_Token], at: int) -> int:
-    """Token after the longest match of the slots from `at` on; 0 for none."""
-    ends = {at}
-    for slot in slots:
-        fitting = {i + 1 for i in ends if i < len(tokens) and _fits(slot, tokens[i].word)}
-        ends = fitting | ends if slot.optional else fitting
-    return max(ends, default=0)
-
-
-def _fits(slot: _Slot, word: str) -> bool:
-    return word in slot.words or (NUMBER in slot.words and _is_number(word))
-
-
-def _denied(tokens: Sequence[_Token], at: int) -> bool:
+def _denied(tokens: Sequence[Token], at: int) -> bool:
     for back in range(at - 1, max(-1, at - 1 - NEGATION_WORDS), -1):
         word = tokens[back].word
         if not word[0].isalnum() or word in _STRENGTHENERS:
@@ -206,7 +132,7 @@ def _denied(tokens: Sequence[_Token], at: int) -> bool:
     return False
 
 
-def _of_listener(tokens: Sequence[_Token], at: int) -> bool:
+def _of_listener(tokens: Sequence[Token], at: int) -> bool:
     for back in range(at - 1, max(-1, at - 1 - NEGATION_WORDS), -1):
         word = tokens[back].word
         if not word[0].isalnum() or word in _SPEAKERS:

@@ -30,6 +30,7 @@ from affectline.models.signals import (
 from affectline.pipelines.audio import ChannelAudio
 from affectline.pipelines.cues import CueLexicon
 from affectline.pipelines.dynamics import dynamics
+from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
@@ -295,6 +296,7 @@ class CallSession:
             summary=summarise(participants, utterances, moments),
             notices=tuple(self._notices),
             models={**self._models.versions, "vocal_stress": STRESS_MODEL},
+            facts=find_facts(participants, utterances),
         )
 
     def _channel(self, channel: int) -> _Party:

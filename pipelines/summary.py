@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from affectline.models.labels import AFFECT_OF_LABEL, UNKNOWN
-from affectline.pipelines.timeline import Highlight, Moment, Participant, Summary, Utterance
+from affectline.pipelines.facts import find_issues
+from affectline.pipelines.timeline import Fact, Highlight, Moment, Participant, Summary, Utterance
 
 MAX_HIGHLIGHTS = 5
 MIN_APART_US = 8_000_000
@@ -36,7 +37,8 @@ def summarise(
         return Summary((line,), _highlights(subject, moments, utterances))
     own = [m for m in moments if m.participant == subject and m.affect.label != UNKNOWN]
     spoken = [u for u in utterances if u.participant == subject]
-    lines = (_topic(subject, spoken), _course(subject, own), _turn(own, utterances))
+    issues = find_issues(spoken) if party.role == "customer" else []
+    lines = (_topic(subject, spoken, issues), _course(subject, own), _turn(own, utterances))
     return Summary(tuple(line for line in lines if line), _highlights(subject, moments, utterances))
 
 
@@ -45,10 +47,12 @@ def clock(at_us: int) -> str:
     return f"{at_us // 60_000_000}:{at_us // 1_000_000 % 60:02}"
 
 
-def _topic(subject: str, spoken: Sequence[Utterance]) -> str:
-    """The subject's longest utterance of the first two thirds that says why they call, else the longest one."""
+def _topic(subject: str, spoken: Sequence[Utterance], issues: Sequence[Fact]) -> str:
+    """The clearest issue; without one, the longest utterance of the first two thirds, if it can say why they call."""
     if not spoken:
         return f"No words of the {subject} were recognised."
+    if issues:
+        return f"The {subject} at {clock(issues[0].span.start_us)}: “{_shortened(issues[0].text, 140)}”"
     early = [u for u in spoken if u.span.start_us <= spoken[-1].span.end_us * 2 // 3] or spoken[:1]
     longest = max(early, key=lambda u: (bool(_REASON.search(u.text)) and u.text[-1:] in ".?!", len(u.text)))
     return f"The {subject} at {clock(longest.span.start_us)}: “{_shortened(longest.text, 140)}”"

@@ -13,6 +13,7 @@ MUTE_MARGIN_US: Final = 300_000
 Role = Literal["customer", "agent", "other"]
 Consent = Literal["granted", "pending", "denied"]
 SuggestionKind = Literal["routing", "assist", "alert"]
+FactKind = Literal["issue", "commitment", "open_question"]
 CueKind = Literal["confusion", "escalation", "churn", "gratitude", "urgency", "vulnerability", "emotion"]
 PersonalKind = Literal[
     "card", "iban", "account", "id", "code", "phone", "email", "address", "birth_date", "name", "number"
@@ -213,6 +214,20 @@ Output = Utterance | Moment | Suggestion | SpeechTurn | VocalSummary | Notice
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """A sentence worth acting on: the problem, a promise, or a question that was left unanswered."""
+
+    kind: FactKind
+    participant: str
+    """Who said it."""
+    utterance_id: str
+    span: Span
+    """When it was said; the whole utterance where word times are not known."""
+    text: str
+    """As in the utterance, or in its English translation."""
+
+
+@dataclass(frozen=True, slots=True)
 class Highlight:
     """One of the moments worth looking at first."""
 
@@ -254,6 +269,8 @@ class CallTimeline:
     models: Mapping[str, str]
     """Task -> `name@version` of what produced it."""
     schema: str = field(default="affectline.timeline/1")
+    facts: tuple[Fact, ...] = ()
+    """By time."""
 
 
 def muted_spans(timeline: CallTimeline) -> dict[int, list[Span]]:

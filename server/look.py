@@ -3,6 +3,7 @@
 from typing import Final
 
 from affectline.models.labels import Label
+from affectline.pipelines.timeline import FactKind
 
 EMOTION_COLOURS: Final[dict[Label, str]] = {
     "angry": "#B2182B",
@@ -26,6 +27,13 @@ LIKELIHOODS: Final = (
     (0.0, "unlikely"),
 )
 """(lowest probability, word), highest first."""
+
+FACT_TITLES: Final[dict[FactKind, str]] = {
+    "issue": "Problem",
+    "commitment": "Promised",
+    "open_question": "Left unanswered",
+}
+"""Kind of a fact -> heading, in the order shown."""
 
 
 def likelihood(probability: float) -> str:

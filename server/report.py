@@ -12,7 +12,7 @@ from string import Template
 from affectline.models.errors import InvalidInputError
 from affectline.pipelines.timeline import CallTimeline
 from affectline.server.exports import to_json
-from affectline.server.look import EMOTION_COLOURS, LIKELIHOODS
+from affectline.server.look import EMOTION_COLOURS, FACT_TITLES, LIKELIHOODS
 
 WEB = Path(__file__).with_name("web")
 
@@ -44,7 +44,7 @@ def render_html(timeline: CallTimeline, *, audio: bytes | None = None, audio_mim
         title=escape(timeline.name),
         style=style,
         script=script,
-        look=json.dumps({"colours": EMOTION_COLOURS, "likelihoods": LIKELIHOODS}),
+        look=json.dumps({"colours": EMOTION_COLOURS, "likelihoods": LIKELIHOODS, "facts": FACT_TITLES}),
         call=base64.b64encode(gzip.compress(to_json(timeline), mtime=0)).decode(),
         audio=source,
     )

@@ -11,7 +11,7 @@ from rich.text import Text
 from affectline.models.labels import Label
 from affectline.pipelines.summary import clock
 from affectline.pipelines.timeline import CallTimeline, Moment, Participant
-from affectline.server.look import EMOTION_COLOURS, clean, likelihood
+from affectline.server.look import EMOTION_COLOURS, FACT_TITLES, clean, likelihood
 
 MIN_COLUMNS: Final = 40
 MAX_COLUMNS: Final = 120
@@ -27,7 +27,7 @@ UNKNOWN_CELL: Final = "·"
 
 
 def render_terminal(timeline: CallTimeline, console: Console) -> None:
-    """Prints title, affect line, summary, top moments, suggestions and notices within the console's width.
+    """Prints title, affect line, summary, facts, top moments, suggestions and notices within the console's width.
 
     A console narrower than MIN_COLUMNS wraps.
     """
@@ -38,6 +38,14 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
     parts += [_plain(line) for line in timeline.summary.lines]
     for part in parts:
         console.print(part, width=width, highlight=False)
+    role_of = {party.id: party.role for party in timeline.participants}
+    for kind, title in FACT_TITLES.items():
+        said = [
+            (fact.span.start_us, _plain(f"{role_of.get(fact.participant, fact.participant)}: “{fact.text}”"), ())
+            for fact in timeline.facts
+            if fact.kind == kind
+        ]
+        _print_section(console, title, said, width)
     _print_section(
         console,
         "Top moments",

@@ -35,6 +35,7 @@ from affectline.pipelines.timeline import (
     Contributor,
     Cue,
     Dynamics,
+    Fact,
     Highlight,
     Moment,
     Notice,
@@ -97,6 +98,7 @@ def _names(values: Mapping[str, Any]) -> dict[Any, Any]:
 ROLES: Final = _values(timeline_pb2.Role, "ROLE_")
 CONSENTS: Final = _values(timeline_pb2.Consent, "CONSENT_")
 EMOTIONS: Final = _values(timeline_pb2.Emotion, "EMOTION_")
+FACT_KINDS: Final = _values(timeline_pb2.FactKind, "FACT_KIND_")
 CUE_KINDS: Final = _values(timeline_pb2.CueKind, "CUE_KIND_")
 PERSONAL_KINDS: Final = _values(timeline_pb2.PersonalKind, "PERSONAL_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
@@ -107,6 +109,7 @@ ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
 _ROLE_NAMES: Final = _names(ROLES)
 _CONSENT_NAMES: Final = _names(CONSENTS)
 _EMOTION_NAMES: Final = _names(EMOTIONS)
+_FACT_KIND_NAMES: Final = _names(FACT_KINDS)
 _CUE_KIND_NAMES: Final = _names(CUE_KINDS)
 _PERSONAL_KIND_NAMES: Final = _names(PERSONAL_KINDS)
 _MODALITY_NAMES: Final = _names(MODALITIES)
@@ -702,6 +705,26 @@ def _summary_from(message: timeline_pb2.Summary) -> Summary:
     )
 
 
+def _fact(fact: Fact) -> timeline_pb2.Fact:
+    return timeline_pb2.Fact(
+        kind=FACT_KINDS[fact.kind],
+        participant=fact.participant,
+        utterance_id=fact.utterance_id,
+        span=_span(fact.span),
+        text=fact.text,
+    )
+
+
+def _fact_from(message: timeline_pb2.Fact) -> Fact:
+    return Fact(
+        kind=_FACT_KIND_NAMES[message.kind],
+        participant=message.participant,
+        utterance_id=message.utterance_id,
+        span=_span_from(message.span),
+        text=message.text,
+    )
+
+
 def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
     """The timeline in parts of about TIMELINE_PART_BYTES; merged in this order they are the whole."""
     part = timeline_pb2.Timeline(
@@ -722,6 +745,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         (("speech_turns", _turn(each)) for each in timeline.speech),
         (("vocal_summaries", _vocal(each)) for each in timeline.vocal),
         (("notices", _notice(each)) for each in timeline.notices),
+        (("facts", _fact(each)) for each in timeline.facts),
     )
     for field, message in items:
         size += message.ByteSize()
@@ -752,6 +776,7 @@ def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
         summary=_summary_from(message.summary),
         notices=tuple(map(_notice_from, message.notices)),
         models=dict(message.models),
+        facts=tuple(map(_fact_from, message.facts)),
     )
 
 

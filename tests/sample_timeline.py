@@ -12,6 +12,8 @@ from affectline.pipelines.timeline import (
     CallTimeline,
     Contributor,
     Dynamics,
+    Fact,
+    FactKind,
     Highlight,
     Moment,
     Notice,
@@ -70,6 +72,14 @@ SUGGESTIONS = (
     ("assist", "say:simplify", "Repeat the last step more simply: the customer is confused.", 89, 109, "normal", 13,
      "Sounds confused for 5 s and asks “which button”."),
 )  # fmt: skip
+
+FACTS: tuple[tuple[FactKind, int, str], ...] = (
+    ("issue", 1, "My internet has been down since Monday and I work from home."),
+    ("commitment", 10, "I own this from here, and I'll stay on the line until it is solved."),
+    ("open_question", 14, "If I press the wrong one, do I lose all my settings?"),
+    ("commitment", 21, "A technician will still check the cable outside on Friday."),
+)
+"""(kind, line of the script, text)."""
 
 
 def sample_timeline(repeats: int = 1) -> CallTimeline:
@@ -163,6 +173,10 @@ def sample_timeline(repeats: int = 1) -> CallTimeline:
             "voice_affect": VOICE,
             "text_affect": TEXT,
         },
+        facts=tuple(
+            Fact(kind, utterances[number].participant, utterances[number].id, utterances[number].span, text)
+            for kind, number, text in FACTS
+        ),
     )
 
 
@@ -185,6 +199,7 @@ def empty_timeline() -> CallTimeline:
         speech=(),
         vocal=(),
         dynamics=(),
+        facts=(),
         summary=Summary(("Nobody spoke in this call.",), ()),
         notices=(Notice("no_speech", "No speech was found in 40 s of audio.", 0),),
     )  # fmt: skip
@@ -215,6 +230,7 @@ def no_consent_timeline() -> CallTimeline:
         speech=(),
         vocal=(),
         dynamics=(),
+        facts=(),
         summary=Summary((), ()),
         notices=tuple(
             Notice(

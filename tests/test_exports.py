@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,12 @@ pytestmark = pytest.mark.unit
 def test_json_gives_back_an_equal_timeline(make) -> None:
     timeline = make()
     assert from_json(to_json(timeline)) == timeline
+
+
+def test_a_document_from_before_facts_is_read() -> None:
+    document = json.loads(to_json(sample_timeline()))
+    del document["facts"]
+    assert from_json(json.dumps(document).encode()) == replace(sample_timeline(), facts=())
 
 
 @pytest.mark.parametrize(

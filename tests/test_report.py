@@ -103,6 +103,7 @@ def test_texts_of_a_call_are_never_run(open_report) -> None:
         utterances=tuple(replace(u, text=HOSTILE, words=()) for u in timeline.utterances),
         suggestions=tuple(replace(s, text=HOSTILE, reason=HOSTILE, action=HOSTILE) for s in timeline.suggestions),
         notices=tuple(replace(n, message=HOSTILE) for n in timeline.notices),
+        facts=tuple(replace(f, text=HOSTILE) for f in timeline.facts),
         summary=replace(
             timeline.summary,
             lines=(HOSTILE,),
@@ -164,6 +165,20 @@ def test_a_suggestion_selects_its_evidence_everywhere_and_lets_go(open_report) -
     assert page.locator("#pins [aria-pressed=true]").inner_text() == "escalation"
     page.keyboard.press("Escape")
     assert page.locator(".said.evidence, [aria-pressed=true].suggestion").count() == 0
+
+
+def test_a_promise_leads_to_where_it_was_made(open_report) -> None:
+    timeline = sample_timeline()
+    page = open_report(timeline)
+    assert page.locator("#sentences h2").all_inner_texts() == ["Problem", "Promised", "Left unanswered"]
+    page.get_by_role("region", name="Promised").get_by_role("button").first.click()
+    assert page.locator("#now").inner_text().startswith("1:01")
+    assert timeline.facts[1].text in page.locator("#sentences [aria-current=true]").inner_text()
+    assert page.locator("#why").inner_text().startswith("Agent at 1:01")
+
+
+def test_without_facts_there_is_no_place_for_them(open_report) -> None:
+    assert not open_report(empty_timeline()).locator("#sentences").is_visible()
 
 
 def test_zoom_by_wheel_drag_and_fit(open_report) -> None:

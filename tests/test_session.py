@@ -218,6 +218,19 @@ def test_written_turns_count_as_words(engine: Engine) -> None:
     assert [m.span.start_us for m in written] == [3_000_000, 4_000_000, 5_000_000], "ten words, three a second"
 
 
+def test_a_written_promise_is_a_fact(engine: Engine) -> None:
+    session = engine.open(CallConfig("chat", (CUSTOMER, AGENT), 16_000))
+    session.push(TextEvent("customer", "My router is broken.", 0))
+    session.push(TextEvent("agent", "I'm sorry. I'll send you a new one tomorrow.", 2_000_000))
+    session.finish()
+    timeline = session.timeline()
+    assert [(f.kind, f.text) for f in timeline.facts] == [
+        ("issue", "My router is broken."),
+        ("commitment", "I'll send you a new one tomorrow."),
+    ]
+    assert timeline.facts[0].text in timeline.summary.lines[0]
+
+
 def test_video_is_answered_with_one_notice(engine: Engine) -> None:
     session = engine.open(CALL)
     frame = VideoFrame("front", np.zeros((4, 4, 3), np.uint8), 0)

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from affectline.models.labels import LABELS
+from affectline.server.look import FACT_TITLES
 from affectline.server.terminal import render_terminal
 
 from .sample_timeline import empty_timeline, no_consent_timeline, sample_timeline
@@ -40,6 +41,9 @@ def test_everything_a_supervisor_needs_is_there() -> None:
     for suggestion in timeline.suggestions:
         assert suggestion.text in text
         assert suggestion.reason in text
+    for fact in timeline.facts:
+        assert fact.text in text
+    assert [title in text for title in FACT_TITLES.values()] == [True] * 3
     for label in LABELS:
         assert label in text
     assert "likely, 0.73" in text
@@ -65,6 +69,7 @@ def test_without_consent_nothing_but_the_reason_is_shown() -> None:
     assert "consent denied" in text
     assert "did not consent" in text
     assert "Top moments" not in text
+    assert "Promised" not in text
     assert "█" not in text.replace("█ both", "")
 
 

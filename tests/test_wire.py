@@ -30,6 +30,7 @@ from affectline.pipelines.timeline import (
     Consent,
     Contributor,
     Dynamics,
+    Fact,
     Highlight,
     Moment,
     Notice,
@@ -133,6 +134,7 @@ TIMELINE = CallTimeline(
     summary=Summary(("It went well.",), (Highlight("caller/0", 5, "caller", "angry", 0.3, "tschüss", "the loudest"),)),
     notices=(Notice("clipped_audio", "The audio is clipped.", 3, "caller"),),
     models={"voice_affect": "voice@1"},
+    facts=(Fact("commitment", "anna", UTTERANCE.id, Span(3, 5), "I'll call you back."),),
 )
 
 

@@ -334,6 +334,34 @@ PRIORITY_HIGH: Priority.ValueType  # 3
 """Now."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _FactKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FactKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FactKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FACT_KIND_UNSPECIFIED: _FactKind.ValueType  # 0
+    """Not said; never sent."""
+    FACT_KIND_ISSUE: _FactKind.ValueType  # 1
+    """The customer says why they call, or what is wrong."""
+    FACT_KIND_COMMITMENT: _FactKind.ValueType  # 2
+    """Somebody promises to do something."""
+    FACT_KIND_OPEN_QUESTION: _FactKind.ValueType  # 3
+    """A question that the other party left unanswered."""
+
+class FactKind(_FactKind, metaclass=_FactKindEnumTypeWrapper):
+    """What a sentence is worth acting on for."""
+
+FACT_KIND_UNSPECIFIED: FactKind.ValueType  # 0
+"""Not said; never sent."""
+FACT_KIND_ISSUE: FactKind.ValueType  # 1
+"""The customer says why they call, or what is wrong."""
+FACT_KIND_COMMITMENT: FactKind.ValueType  # 2
+"""Somebody promises to do something."""
+FACT_KIND_OPEN_QUESTION: FactKind.ValueType  # 3
+"""A question that the other party left unanswered."""
+Global___FactKind: _TypeAlias = FactKind  # noqa: Y015
+
 @_typing.final
 class Span(_message.Message):
     """A half-open stretch of media time."""
@@ -1255,6 +1283,46 @@ class Notice(_message.Message):
 Global___Notice: _TypeAlias = Notice  # noqa: Y015
 
 @_typing.final
+class Fact(_message.Message):
+    """A sentence worth acting on, in the words of the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    UTTERANCE_ID_FIELD_NUMBER: _builtins.int
+    SPAN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    kind: Global___FactKind.ValueType
+    """What it is."""
+    participant: _builtins.str
+    """Id of the party who said it."""
+    utterance_id: _builtins.str
+    """The utterance that it is part of."""
+    text: _builtins.str
+    """As in the utterance, or in its English translation."""
+    @_builtins.property
+    def span(self) -> Global___Span:
+        """When it was said; the whole utterance where word times are not known."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___FactKind.ValueType = ...,
+        participant: _builtins.str = ...,
+        utterance_id: _builtins.str = ...,
+        span: Global___Span | None = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "participant", b"participant", "span", b"span", "text", b"text", "utterance_id", b"utterance_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fact: _TypeAlias = Fact  # noqa: Y015
+
+@_typing.final
 class Highlight(_message.Message):
     """One of the moments worth looking at first."""
 
@@ -1375,6 +1443,7 @@ class Timeline(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     schema: _builtins.str
     """Version of this document's shape, e.g. "affectline.timeline/1"."""
     name: _builtins.str
@@ -1423,6 +1492,10 @@ class Timeline(_message.Message):
     def models(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Task to "name@version" of the model that did it."""
 
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fact]:
+        """By time: problems, promises and unanswered questions."""
+
     def __init__(
         self,
         *,
@@ -1440,10 +1513,11 @@ class Timeline(_message.Message):
         summary: Global___Summary | None = ...,
         notices: _abc.Iterable[Global___Notice] | None = ...,
         models: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        facts: _abc.Iterable[Global___Fact] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_us", b"duration_us", "dynamics", b"dynamics", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "speech_turns", b"speech_turns", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "speech_turns", b"speech_turns", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

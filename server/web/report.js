@@ -184,6 +184,8 @@ function report(source) {
       const here = span && state.who === highlights[i].participant && state.at >= span.start_us && state.at < span.end_us;
       row.setAttribute("aria-current", String(Boolean(here)));
     }
+    for (const { fact: { participant, span }, row } of facts)
+      row.setAttribute("aria-current", String(state.who === participant && state.at >= span.start_us && state.at < span.end_us));
   }
 
   /** Marks a suggestion's evidence in the line and the transcript; the same one again lets go. */
@@ -216,6 +218,14 @@ function report(source) {
     el("span", { className: "quote", textContent: h.quote ? `“${h.quote}”` : h.reason })));
   $("highlights").append(...rows.map((row) => el("li", {}, row)));
   if (!rows.length) $("highlights").append(el("li", { className: "muted", textContent: "No moment stands out." }));
+  const facts = call.facts.map((fact) => ({ fact, row: el("button", { className: "row fact", onclick: () => go(fact.span.start_us, fact.participant) },
+    el("span", { className: "time", textContent: clock(fact.span.start_us) }),
+    el("span", {}, el("span", { className: "muted", textContent: `${nameOf(fact.participant)} ` }), `“${fact.text}”`)) }));
+  for (const [kind, title] of Object.entries(look.facts)) {
+    const own = facts.filter(({ fact }) => fact.kind === kind).map(({ row }) => el("li", {}, row));
+    if (own.length) $("sentences").append(el("section", { "aria-label": title }, el("h2", { textContent: title }), el("ol", {}, ...own)));
+  }
+  $("sentences").hidden = !facts.length;
   const cards = suggestions.map((s) => el("button", { className: "suggestion", onclick: () => choose(s), "aria-pressed": "false" },
     el("span", { className: "muted small time", textContent: `${clock(s.created_us)} · ${s.kind} · ${s.priority} priority · ${likelihood(s.confidence)}` }),
     el("b", { textContent: s.text }), el("span", { textContent: s.reason }),
