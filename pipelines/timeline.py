@@ -221,7 +221,7 @@ class CallTimeline:
     name: str
     duration_us: int
     rate_hz: int
-    """Of the source audio."""
+    """Of the source audio; 0 of a written conversation."""
     participants: tuple[Participant, ...]
     utterances: tuple[Utterance, ...]
     moments: tuple[Moment, ...]
@@ -235,3 +235,8 @@ class CallTimeline:
     models: Mapping[str, str]
     """Task -> `name@version` of what produced it."""
     schema: str = field(default="affectline.timeline/1")
+
+    @property
+    def written(self) -> bool:
+        """Whether it is a chat or an e-mail thread; nothing of it was heard."""
+        return self.rate_hz == 0
