@@ -255,7 +255,7 @@ class CallTimeline:
     name: str
     duration_us: int
     rate_hz: int
-    """Of the source audio."""
+    """Of the source audio; 0 of a written conversation."""
     participants: tuple[Participant, ...]
     utterances: tuple[Utterance, ...]
     moments: tuple[Moment, ...]
@@ -271,6 +271,11 @@ class CallTimeline:
     schema: str = field(default="affectline.timeline/1")
     facts: tuple[Fact, ...] = ()
     """By time."""
+
+    @property
+    def written(self) -> bool:
+        """Whether it is a chat or an e-mail thread; nothing of it was heard."""
+        return self.rate_hz == 0
 
 
 def muted_spans(timeline: CallTimeline) -> dict[int, list[Span]]:

@@ -1,11 +1,12 @@
-"""The command line: analyse recordings, serve, stream a call to a server, keep the models."""
+"""The command line: analyse recordings and chats, serve, stream a call to a server, keep the models."""
 
 import asyncio
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -18,6 +19,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from affectline.models.errors import AffectlineError, InvalidInputError, StorageError
+from affectline.pipelines.chat import ChatConfig, analyze_chat
+from affectline.pipelines.chat_file import ROLES, ChatFile, is_chat, read_chat
 from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, open_recording
 from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig
@@ -40,7 +43,6 @@ app.add_typer(train_cli.app, name="train")
 
 T = TypeVar("T")
 
-ROLES: dict[str, Role] = {"customer": "customer", "agent": "agent", "other": "other"}
 CONSENTS: dict[str, Consent] = {"granted": "granted", "pending": "pending", "denied": "denied"}
 ENCODINGS: dict[str, Encoding] = {"s16le": "s16le", "mulaw": "mulaw", "alaw": "alaw"}
 DEFAULT_PARTIES = {1: "customer", 2: "customer,agent"}
@@ -50,7 +52,8 @@ Channels = Annotated[
     str | None,
     typer.Option(
         help="Who is on each channel, in order: customer, agent, other, or NAME:ROLE, or - for nobody. "
-        "One channel is taken as the customer, two as customer,agent."
+        "One channel is taken as the customer, two as customer,agent. For a chat: the roles of its writers, "
+        "NAME:ROLE,…, where the file does not tell them."
     ),
 ]
 ConsentOption = Annotated[
@@ -88,9 +91,28 @@ CueFiles = Annotated[
 PoliciesFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="YAML file of policies.")]
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    recording: Recording
+    config: CallConfig
+
+
+@dataclass(frozen=True, slots=True)
+class _Chat:
+    chat: ChatFile
+    config: ChatConfig
+
+
 @app.command()
 def analyze(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Recordings: any usual audio or video file.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE…",
+            help="Recordings: any usual audio or video file. Chats and e-mail threads: .jsonl, one "
+            'turn a line: {"participant": "customer", "text": "…", "at": "2026-05-03T10:15:00Z"}.',
+        ),
+    ],
     channels: Channels = None,
     consent: ConsentOption = "granted",
     agent_voice_basis: AgentBasis = None,
@@ -110,19 +132,34 @@ def analyze(
         bool, typer.Option("--with-audio", help="Put the sound into the page, so that it plays.")
     ] = False,
 ) -> None:
-    """Analyse recordings: prints each call's timeline, and writes it where asked.
+    """Analyse recordings and written conversations: prints each one's timeline, and writes it where asked.
 
-    With several files, OUT is a folder that gets one file per recording.
+    With several files, OUT is a folder that gets one file for each.
+
+    A line of a chat has "participant" (customer, agent, other or a name), "text", and where known "at" (ISO 8601, or
+    seconds as a number), "language" (en, de, …) and "role". Without "at", each turn takes as long as it takes to say.
     """
     with _errors():
         several = len(files) > 1
         _check_outputs(files, [html, csv, Path(json_out) if json_out and json_out != "-" else None])
-        opened = [(path, open_recording(path, raw=_raw_format(raw))) for path in files]
-        parties = [_participants(found, channels, consent, agent_voice_basis) for _, found in opened]
-        configs = [
-            CallConfig(path.name, who, found.rate_hz, language)
-            for (path, found), who in zip(opened, parties, strict=True)
-        ]
+        sound = {
+            "--raw": raw,
+            "--with-audio": with_audio,
+            "--agent-voice-basis": agent_voice_basis,
+            "--site": site,
+            "--voice-model": voice_model,
+        }
+        if (given := [name for name, value in sound.items() if value]) and all(map(is_chat, files)):
+            raise InvalidInputError(f"expected a recording with {given[0]}, found written conversations only")
+        jobs: list[_Call | _Chat] = []
+        for path in files:
+            if is_chat(path):
+                chat = read_chat(path, _roles(channels))
+                jobs.append(_Chat(chat, ChatConfig(path.name, _writers(chat, consent), language)))
+            else:
+                recording = open_recording(path, raw=_raw_format(raw))
+                parties = _participants(recording, channels, consent, agent_voice_basis)
+                jobs.append(_Call(recording, CallConfig(path.name, parties, recording.rate_hz, language)))
         _fetch_missing()
         engine = Engine(
             policies=policies,
@@ -131,11 +168,16 @@ def analyze(
             voice_model=voice_model,
             accept_licences=accept_license,
         )
-        for (path, recording), config in zip(opened, configs, strict=True):
+        for path, job in zip(files, jobs, strict=True):
             with _progress(path.name) as progress:
-                timeline = analyze_recording(recording, config, engine.open, progress)
+                if isinstance(job, _Chat):
+                    timeline = analyze_chat(job.config, job.chat.turns, engine.open_chat, progress)
+                else:
+                    timeline = analyze_recording(job.recording, job.config, engine.open, progress)
             if html:
-                audio = _ogg(recording, config, timeline) if with_audio else None
+                audio = None
+                if with_audio and isinstance(job, _Call):
+                    audio = _ogg(job.recording, job.config, timeline)
                 write_whole(_target(html, path, "html", several), render_html(timeline, audio=audio).encode())
             if csv:
                 _write_csv(_target(csv, path, "csv", several), timeline)
@@ -147,7 +189,7 @@ def analyze(
                 write_whole(_target(Path(json_out), path, "json", several), to_json(timeline))
             console = Console()
             render_terminal(timeline, console)
-            if DEFAULT_PARTIES.get(recording.channels) == "customer" and channels is None:
+            if isinstance(job, _Call) and job.recording.channels == 1 and channels is None:
                 console.print("One channel: everything heard is taken as the customer's.", style="dim")
 
 
@@ -241,20 +283,40 @@ def _participants(
             f"expected one party for each of the recording's {recording.channels} channels, "
             f"found {len(names)}: {listed}"
         )
+    placed = [(channel, *_role(name)) for channel, name in enumerate(names) if name != "-"]
+    states = _consent_of([name for _, name, _ in placed], consent)
+    return tuple(
+        Participant(name, role, channel, states[name], agent_basis if role == "agent" else None)
+        for channel, name, role in placed
+    )
+
+
+def _writers(chat: ChatFile, consent: str) -> tuple[Participant, ...]:
+    states = _consent_of(list(chat.roles), consent)
+    return tuple(Participant(name, role, 0, states[name]) for name, role in chat.roles.items())
+
+
+def _roles(channels: str | None) -> dict[str, Role]:
+    """Name -> role, of the parties that are listed."""
+    names = (name.strip() for name in channels.split(",")) if channels else ()
+    return dict(_role(name) for name in names if name != "-")
+
+
+def _role(party: str) -> tuple[str, Role]:
+    """Name and role from NAME:ROLE, or from a role that stands for both."""
+    name, _, role = party.rpartition(":")
+    return name or role, _one_of(role, ROLES, "a role")
+
+
+def _consent_of(names: list[str], consent: str) -> dict[str, Consent]:
+    """Party -> state; InvalidInputError when one has none, or an unknown one has one."""
     states = _consents(consent)
-    parties = []
-    for channel, name in enumerate(names):
-        if name == "-":
-            continue
-        identity, _, role = name.partition(":")
-        given = _one_of(role or identity, ROLES, "a role")
-        state = states.pop(identity, None) or states.get("")
-        if state is None:
-            raise InvalidInputError(f"expected the consent of {identity}, found none in {consent!r}")
-        parties.append(Participant(identity, given, channel, state, agent_basis if given == "agent" else None))
-    if unknown := set(states) - {""}:
-        raise InvalidInputError(f"expected consents of {listed}, found one of {', '.join(sorted(unknown))}")
-    return tuple(parties)
+    for name in names:
+        if name not in states and "" not in states:
+            raise InvalidInputError(f"expected the consent of {name}, found none in {consent!r}")
+    if unknown := set(states) - {"", *names}:
+        raise InvalidInputError(f"expected consents of {', '.join(names)}, found one of {', '.join(sorted(unknown))}")
+    return {name: states.get(name) or states[""] for name in names}
 
 
 def _consents(text: str) -> dict[str, Consent]:
@@ -266,7 +328,7 @@ def _consents(text: str) -> dict[str, Consent]:
     return states
 
 
-def _one_of(text: str, known: dict[str, T], what: str) -> T:
+def _one_of(text: str, known: Mapping[str, T], what: str) -> T:
     if text not in known:
         raise InvalidInputError(f"expected {what} of {', '.join(known)}; found {text!r}")
     return known[text]
@@ -287,7 +349,7 @@ def _progress(name: str) -> Iterator[Callable[[float], None]]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"listening to {name}", total=1.0)
+        task = bar.add_task(f"analysing {name}", total=1.0)
         yield lambda share: bar.update(task, completed=share)
 
 

@@ -36,7 +36,9 @@ class ServerConfig(BaseModel):
         description="Threads that analyse media; the number of cores by default.",
     )
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=16, description="Live calls at the same time; more are refused with the advice to try again."
+        default=16,
+        description="Live calls and written conversations at the same time; more are refused with the advice to try "
+        "again.",
     )
     max_message_bytes: Annotated[int, Field(ge=4_096, le=256 * 2**20)] = Field(
         default=4 * 2**20, description="Largest message taken from a caller, in bytes."

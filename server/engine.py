@@ -8,14 +8,12 @@ from affectline.models.errors import InvalidInputError
 from affectline.models.ports import Task
 from affectline.models.registry import all_models, load_model
 from affectline.models.runtime import Runtime
-from affectline.models.signals import TextEvent
 from affectline.models.store import Store, default_root
 from affectline.models.zoo.voice import trained_head
-from affectline.pipelines.chat import ChatConfig, analyze_chat
+from affectline.pipelines.chat import ChatConfig, ChatSession
 from affectline.pipelines.cues import load_cues
 from affectline.pipelines.policy import DEFAULT_POLICIES, load_policies
 from affectline.pipelines.session import CallConfig, CallSession, ModelSet
-from affectline.pipelines.timeline import CallTimeline
 from affectline.server.site_store import SiteStore
 
 DEFAULT_MODELS: Mapping[Task, str] = {
@@ -79,10 +77,6 @@ class Engine:
         voice = self.models.voice
         self._sites = SiteStore(site, voice.model, voice.usual) if site else None
 
-    def analyze_text(self, config: ChatConfig, turns: Sequence[TextEvent]) -> CallTimeline:
-        """A written conversation's timeline. Raises InvalidInputError."""
-        return analyze_chat(config, turns, self.models, self.policies)
-
     def open(self, config: CallConfig) -> CallSession:
         """Raises InvalidInputError, or StorageError when the site baseline cannot be read."""
         if self._sites is None:
@@ -90,3 +84,7 @@ class Engine:
         stats = self._sites.stats(config.rate_hz)
         learn = partial(self._sites.learn, config.rate_hz)
         return CallSession(config, self.models, self.policies, site=stats, learn=learn)
+
+    def open_chat(self, config: ChatConfig) -> ChatSession:
+        """A written conversation."""
+        return ChatSession(config, self.models, self.policies)

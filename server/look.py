@@ -3,6 +3,7 @@
 from typing import Final
 
 from affectline.models.labels import Label
+from affectline.pipelines.summary import clock
 from affectline.pipelines.timeline import FactKind
 
 EMOTION_COLOURS: Final[dict[Label, str]] = {
@@ -40,6 +41,12 @@ def likelihood(probability: float) -> str:
     """A probability in [0, 1] as a word with the number behind it, e.g. `likely, 0.72`."""
     word = next((word for least, word in LIKELIHOODS if probability >= least), LIKELIHOODS[-1][1])
     return f"{word}, {probability:.2f}"
+
+
+def length(duration_us: int) -> str:
+    """How long something took, with its unit, e.g. `9:12 min`, `1:05:07 h`, `2d 03:15`."""
+    hours = duration_us // 3_600_000_000
+    return clock(duration_us) + ("" if hours >= 24 else " h" if hours else " min")
 
 
 def clean(text: str) -> str:

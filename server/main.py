@@ -22,7 +22,7 @@ from affectline.server.config import ServerConfig, load_config
 from affectline.server.engine import Engine
 from affectline.server.services.analyze import AnalyzeService
 from affectline.server.services.recordings import RecordingService
-from affectline.server.services.sessions import SessionFactory, Sessions
+from affectline.server.services.sessions import Opener, Sessions
 
 SERVICES = (
     analyze_pb2.DESCRIPTOR.services_by_name["AnalyzeService"].full_name,
@@ -87,7 +87,7 @@ class Server:
             log.warning("other machines can reach %s, and not both TLS and callers' identity are on", config.listen)
         return port
 
-    async def load(self, load: Callable[[], SessionFactory]) -> None:
+    async def load(self, load: Callable[[], Opener]) -> None:
         """Loads the models off the event loop and begins to serve; raises what `load` raises."""
         await self.sessions.load(load)
         await self._report(ready=True)
@@ -145,7 +145,7 @@ class _TokenCheck(grpc.aio.ServerInterceptor):
         return self._refusal
 
 
-async def serve(config: ServerConfig, load: Callable[[], SessionFactory]) -> None:
+async def serve(config: ServerConfig, load: Callable[[], Opener]) -> None:
     """Serves until SIGINT or SIGTERM; raises InvalidInputError or what `load` raises."""
     stopped = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
@@ -170,14 +170,14 @@ def run(config: ServerConfig) -> None:
     """Serves with the models in the store until asked to stop; raises AffectlineError."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
-    def load() -> SessionFactory:
+    def load() -> Opener:
         return Engine(
             voice_model=config.voice_model,
             policies=config.policies,
             cues=config.cues,
             site=config.site_dir,
             accept_licences=config.accept_license,
-        ).open
+        )
 
     asyncio.run(serve(config, load))
 

@@ -11,16 +11,18 @@ from rich.text import Text
 from affectline.models.labels import Label
 from affectline.pipelines.summary import clock
 from affectline.pipelines.timeline import CallTimeline, Moment, Participant
-from affectline.server.look import EMOTION_COLOURS, FACT_TITLES, clean, likelihood
+from affectline.server.axis import BREAK_US, Axis
+from affectline.server.look import EMOTION_COLOURS, FACT_TITLES, clean, length, likelihood
 
 MIN_COLUMNS: Final = 40
 MAX_COLUMNS: Final = 120
 GUTTER_COLUMNS: Final = 12
-INDENT_COLUMNS: Final = 6
 HALVES_PER_SIDE: Final = 4
 """Steps of valence above zero, and below it: two half-blocks per row, two rows."""
 RISING: Final = "▁▂▃▄▅▆▇█"
 PIN: Final = {"alert": "▲", "assist": "●", "routing": "◆"}
+BREAK_CELL: Final = "┊"
+"""Stands where time was left out in which nobody wrote."""
 STRESS_STYLE: Final = "#D9480F"
 UNKNOWN_CELL: Final = "·"
 """Stands where nothing is known."""
@@ -82,7 +84,7 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
 
 def _title(timeline: CallTimeline) -> Text:
     parties = ", ".join(_with_consent(party) for party in timeline.participants)
-    return Text.assemble((clean(timeline.name), "bold"), f" · {clock(timeline.duration_us)} min · {parties}")
+    return Text.assemble((clean(timeline.name), "bold"), f" · {length(timeline.duration_us)} · {parties}")
 
 
 def _with_consent(party: Participant) -> str:
@@ -92,13 +94,14 @@ def _with_consent(party: Participant) -> str:
 def _affect_line(timeline: CallTimeline, columns: int) -> list[Text]:
     """The rows of the picture, each a gutter and one character per column of time."""
     hero = next((p for p in timeline.participants if p.role == "customer"), timeline.participants[0])
-    step_us = max(1.0, timeline.duration_us / columns)
+    axis = Axis(timeline)
+    step_us = max(1.0, axis.length_us / columns)
     cells: list[list[Moment]] = [[] for _ in range(columns)]
     for moment in timeline.moments:
         if moment.participant == hero.id:
             # A column shows the moments whose middle it holds; one narrower than a moment, the moment it lies in.
-            first = round(moment.span.start_us / step_us)
-            after = max(first + 1, round(moment.span.end_us / step_us))
+            first = round(axis.drawn_us(moment.span.start_us) / step_us)
+            after = max(first + 1, round(axis.drawn_us(moment.span.end_us) / step_us))
             for cell in cells[min(first, columns - 1) : after]:
                 cell.append(moment)
     labels = [_label(cell) for cell in cells]
@@ -118,18 +121,20 @@ def _affect_line(timeline: CallTimeline, columns: int) -> list[Text]:
         rows.append(_row("", names))
     if any(stress is not None for stress in stresses):
         rows.append(_row("stress", Text("".join(map(_rising, stresses)), STRESS_STYLE)))
-    rows.append(_row("speaks", _speakers(timeline, hero, columns, step_us)))
+    verb = "writes" if timeline.written else "speaks"
+    rows.append(_row(verb, _speakers(timeline, hero, axis, columns, step_us)))
     if timeline.suggestions:
         marks = " " * columns
         for suggestion in timeline.suggestions:
-            column = marks.find(" ", min(columns - 1, int(suggestion.created_us / step_us)))
+            column = marks.find(" ", min(columns - 1, int(axis.drawn_us(suggestion.created_us) / step_us)))
             if column >= 0:
                 marks = marks[:column] + PIN[suggestion.kind] + marks[column + 1 :]
         rows.append(_row("suggestions", Text(marks, "bold")))
-    rows.append(_row("", _axis(timeline.duration_us, columns)))
+    rows.append(_row("", _clocks(axis, columns)))
     rows += _legend(timeline, hero, columns + GUTTER_COLUMNS)
     if len(timeline.participants) > 1:
-        rows.append(Text(f"speaks: ▀ {hero.role}  ▄ the other  █ both", "dim"))
+        idle = f"  {BREAK_CELL} idle" if axis.breaks_us else ""
+        rows.append(Text(f"{verb}: ▀ {hero.role}  ▄ the other  █ both{idle}", "dim"))
     return rows
 
 
@@ -183,24 +188,30 @@ def _rising(value: float | None) -> str:
     return UNKNOWN_CELL if value is None else RISING[min(len(RISING) - 1, int(value * len(RISING)))]
 
 
-def _speakers(timeline: CallTimeline, hero: Participant, columns: int, step_us: float) -> Text:
+def _speakers(timeline: CallTimeline, hero: Participant, axis: Axis, columns: int, step_us: float) -> Text:
     spoken = [[0.0, 0.0] for _ in range(columns)]
-    for turn in timeline.speech:
-        first, last = int(turn.span.start_us / step_us), int(turn.span.end_us / step_us)
-        for column in range(first, min(last + 1, columns)):
+    for turn in timeline.moments if timeline.written else timeline.speech:
+        from_us, to_us = axis.drawn_us(turn.span.start_us), axis.drawn_us(turn.span.end_us)
+        for column in range(int(from_us / step_us), min(int(to_us / step_us) + 1, columns)):
             start_us, end_us = column * step_us, (column + 1) * step_us
-            overlap_us = min(end_us, turn.span.end_us) - max(start_us, turn.span.start_us)
+            overlap_us = min(end_us, to_us) - max(start_us, from_us)
             spoken[column][turn.participant != hero.id] += max(0.0, overlap_us)
     blocks = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
-    return Text("".join(blocks[mine > step_us / 3, theirs > step_us / 3] for mine, theirs in spoken))
+    cells = [blocks[mine > step_us / 3, theirs > step_us / 3] for mine, theirs in spoken]
+    for place_us in axis.breaks_us:
+        column = min(columns - 1, int((place_us + BREAK_US / 2) / step_us))
+        cells[column] = BREAK_CELL if cells[column] == " " else cells[column]
+    return Text("".join(cells))
 
 
-def _axis(duration_us: int, columns: int) -> Text:
-    axis = ""
+def _clocks(axis: Axis, columns: int) -> Text:
+    """The clock at each quarter, where there is room, and at the end."""
+    line, end = "", clock(axis.time_us(axis.length_us))
     for quarter in range(4):
-        axis = axis.ljust(columns * quarter // 4) + clock(duration_us * quarter // 4)
-    end = clock(duration_us)
-    return Text(axis.ljust(columns)[: columns - len(end)] + end, "dim")
+        start, text = columns * quarter // 4, clock(axis.time_us(axis.length_us * quarter / 4))
+        if len(line) <= start - bool(line) and start + len(text) < columns - len(end):
+            line = line.ljust(start) + text
+    return Text(line.ljust(columns - len(end)) + end, "dim")
 
 
 def _legend(timeline: CallTimeline, hero: Participant, width: int) -> list[Text]:
@@ -225,13 +236,14 @@ def _print_section(console: Console, title: str, items: Sequence[tuple[int, Text
         return
     console.print()
     console.print(Text(title, "bold"))
+    indent = max(6, 1 + max(len(clock(time_us)) for time_us, _, _ in items))
     for time_us, head, lines in items:
-        prefix = clock(time_us).rjust(INDENT_COLUMNS - 1) + " "
+        prefix = clock(time_us).rjust(indent - 1) + " "
         for text in (head, *map(_plain, lines)):
-            for row in text.wrap(console, width - INDENT_COLUMNS):
+            for row in text.wrap(console, width - indent):
                 row.rstrip()
                 console.print(Text.assemble(prefix, row), width=width, highlight=False)
-                prefix = " " * INDENT_COLUMNS
+                prefix = " " * indent
 
 
 def _foreground(label: Label | None) -> Style:

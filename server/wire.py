@@ -4,9 +4,10 @@ Towards the service, messages are checked: a MessageError breaks the protocol an
 other InvalidInputError concerns one piece of media. Towards the wire, types are taken as they are.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,8 @@ from affectline.models.signals import (
 )
 from affectline.pipelines import g711
 from affectline.pipelines.audio import MAX_JUMP_S
-from affectline.pipelines.session import MAX_CHANNELS, RATES_HZ, CallConfig, ConsentChange, Input
+from affectline.pipelines.chat import MAX_LENGTH_US, MAX_PARTICIPANTS, ChatConfig
+from affectline.pipelines.session import MAX_CHANNELS, MAX_WRITTEN, RATES_HZ, CallConfig, ConsentChange, Input
 from affectline.pipelines.timeline import (
     Absence,
     Affect,
@@ -53,6 +55,8 @@ from affectline.protos.v1 import analyze_pb2, recordings_pb2, timeline_pb2
 MAX_TEXT_CHARACTERS: Final = 16_384
 TIMELINE_PART_BYTES: Final = 2**20
 """About how large a part of a timeline may become; callers take 4 MiB by default."""
+MAX_PROBLEMS: Final = 20
+"""As many are told at once: statuses travel in headers, which callers take up to 8 KiB of."""
 
 
 class MessageError(InvalidInputError):
@@ -156,38 +160,24 @@ class _Check:
 
     def done(self) -> None:
         if self.problems:
-            raise MessageError(*self.problems)
+            raise MessageError(*self.problems[:MAX_PROBLEMS])
 
 
 def _check_participants(
-    check: _Check, messages: Sequence[timeline_pb2.Participant], channels: int
+    check: _Check, path: str, messages: Sequence[timeline_pb2.Participant], most: int
 ) -> tuple[Participant, ...]:
-    if not 1 <= len(messages) <= MAX_CHANNELS:
-        expected = f"expected 1 to {MAX_CHANNELS} participants, found {len(messages)}"
-        check.problems.append(("config.participants", expected))
+    """All but their channels; nobody when they are too few or too many."""
+    if not 1 <= len(messages) <= most:
+        check.problems.append((path, f"expected 1 to {most} participants, found {len(messages)}"))
         return ()
-    if not 1 <= channels <= MAX_CHANNELS:
-        channels = MAX_CHANNELS
     participants = []
-    owner_of: dict[int, int] = {}
     index_of: dict[str, int] = {}
     for index, message in enumerate(messages):
-        field = f"config.participants[{index}]"
+        field = f"{path}[{index}]"
         check.length(message.id, f"{field}.id", 1, 64)
         check.length(message.biometric_basis, f"{field}.biometric_basis", 0, 256)
         first = index_of.setdefault(message.id, index)
         check.that(first == index, f"{field}.id", f"expected an id of its own, found that of participants[{first}]")
-        check.that(
-            0 <= message.channel < channels,
-            f"{field}.channel",
-            f"expected 0 to {channels - 1}, found {message.channel}",
-        )
-        owner = owner_of.setdefault(message.channel, index)
-        check.that(
-            owner == index,
-            f"{field}.channel",
-            f"expected a channel of its own, found {message.channel}, that of participants[{owner}]",
-        )
         check.that(
             message.role in _ROLE_NAMES,
             f"{field}.role",
@@ -202,10 +192,25 @@ def _check_participants(
     return tuple(participants)
 
 
-def _check_language(check: _Check, language: str | None) -> None:
+def _check_channels(check: _Check, participants: Sequence[Participant], channels: int) -> None:
+    if not 1 <= channels <= MAX_CHANNELS:
+        channels = MAX_CHANNELS
+    owner_of: dict[int, int] = {}
+    for index, participant in enumerate(participants):
+        field, channel = f"config.participants[{index}].channel", participant.channel
+        check.that(0 <= channel < channels, field, f"expected 0 to {channels - 1}, found {channel}")
+        owner = owner_of.setdefault(channel, index)
+        check.that(
+            owner == index,
+            field,
+            f"expected a channel of its own, found {channel}, that of participants[{owner}]",
+        )
+
+
+def _check_language(check: _Check, field: str, language: str | None) -> None:
     check.that(
-        language is None or (2 <= len(language) <= 3 and language.isascii() and language.islower()),
-        "config.language",
+        language is None or re.fullmatch("[a-z]{2,3}", language) is not None,
+        field,
         "expected an ISO 639-1 code such as `en`, found something else",
     )
 
@@ -230,8 +235,9 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
         f"expected 1 to {MAX_CHANNELS}, found {message.audio_channel_count}",
     )
     language = _optional(message, "language")
-    _check_language(check, language)
-    participants = _check_participants(check, message.participants, message.audio_channel_count)
+    _check_language(check, "config.language", language)
+    participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
+    _check_channels(check, participants, message.audio_channel_count)
     check.done()
     return (
         CallConfig(
@@ -251,10 +257,44 @@ def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingC
     check.length(message.name, "config.name", 1, 256)
     check.length(message.request_id, "config.request_id", 0, 128)
     language = _optional(message, "language")
-    _check_language(check, language)
-    participants = _check_participants(check, message.participants, MAX_CHANNELS)
+    _check_language(check, "config.language", language)
+    participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
+    _check_channels(check, participants, MAX_CHANNELS)
     check.done()
     return RecordingConfig(message.name, participants, language, message.request_id)
+
+
+def read_text_request(message: analyze_pb2.AnalyzeTextRequest) -> tuple[ChatConfig, list[TextEvent]]:
+    """Raises MessageError naming every field that is missing, out of range or contradictory."""
+    check = _Check()
+    check.length(message.name, "name", 1, 256)
+    language = _optional(message, "language")
+    _check_language(check, "language", language)
+    participants = _check_participants(check, "participants", message.participants, MAX_PARTICIPANTS)
+    check.that(
+        len(message.turns) <= MAX_WRITTEN, "turns", f"expected at most {MAX_WRITTEN}, found {len(message.turns)}"
+    )
+    known = {participant.id for participant in participants}
+    turns: list[TextEvent] = []
+    for index, event in enumerate(islice(message.turns, MAX_WRITTEN)):
+        field = f"turns[{index}]"
+        turn = TextEvent(event.participant, event.text.strip(), event.at_us, _optional(event, "language"))
+        check.that(
+            not known or turn.participant in known,
+            f"{field}.participant",
+            "expected the id of a participant, found another one",
+        )
+        check.length(turn.text, f"{field}.text", 1, MAX_TEXT_CHARACTERS)
+        earliest_us = turns[-1].at_us if turns else 0
+        check.that(
+            earliest_us <= turn.at_us <= MAX_LENGTH_US,
+            f"{field}.at_us",
+            f"expected {earliest_us} to {MAX_LENGTH_US}, found {turn.at_us}",
+        )
+        _check_language(check, f"{field}.language", turn.language)
+        turns.append(turn)
+    check.done()
+    return ChatConfig(message.name, participants, language), turns
 
 
 GAP_PIECE_US = 30_000_000

@@ -353,3 +353,50 @@ def _highlight(moments: list[Moment], at_s: int) -> Highlight:
         line[5],
         f"Sounds {line[3]} and says {words}.",
     )
+
+
+def written_timeline() -> CallTimeline:
+    """An e-mail thread over three days, of which only the words are known; its times are those of the turns."""
+    sample = sample_timeline()
+    day_us = 24 * 3600 * SECOND_US
+    begins_us = (0, 8 * 3600 * SECOND_US, day_us, day_us + 8 * SECOND_US, 3 * day_us)
+    mine, theirs = ([u for u in sample.utterances if u.participant == party] for party in (CUSTOMER, AGENT))
+    source = (mine[0], theirs[0], mine[1], theirs[1], mine[2])
+    utterances, moments = [], []
+    for number, (begin_us, said) in enumerate(zip(begins_us, source, strict=True)):
+        own = (m for m in sample.moments if m.participant == said.participant and m.span.overlap_us(said.span))
+        model = next(m for m in own if m.affect.labels)
+        span = Span(begin_us, begin_us + 6 * SECOND_US)
+        utterances.append(replace(said, id=f"t-{number}", span=span, words=(), cues=(), written=True))
+        moments += [
+            replace(
+                model,
+                id=f"m-{number}-{second}",
+                span=Span(begin_us + second * SECOND_US, begin_us + (second + 1) * SECOND_US),
+                contributors=tuple(c for c in model.contributors if c.modality == "text"),
+                absent=tuple(Absence(modality, "written") for modality in ("voice", "stress", "face")),
+                stress=None,
+                level_dbfs=None,
+                speech_ratio=0.0,
+            )
+            for second in range(6)
+        ]
+    first, last = moments[0], moments[-1]
+    highlight = replace(sample.summary.highlights[0], moment_id=last.id, at_us=last.span.start_us)
+    return replace(
+        sample,
+        name="thread.jsonl",
+        duration_us=3 * day_us + 6 * SECOND_US,
+        rate_hz=0,
+        utterances=tuple(utterances),
+        moments=tuple(moments),
+        suggestions=tuple(
+            replace(sample.suggestions[0], id=f"s{at_us}", created_us=at_us, expires_us=at_us + 1, because=(first.id,))
+            for at_us in (6 * SECOND_US, 3 * day_us + 6 * SECOND_US)
+        ),
+        speech=(),
+        vocal=(),
+        dynamics=(),
+        summary=replace(sample.summary, highlights=(highlight,)),
+        notices=(),
+    )

@@ -103,6 +103,94 @@ def test_bad_options_are_one_sentence(run: Run, short: Path, arguments: tuple[st
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    path = tmp_path / "chat.jsonl"
+    path.write_bytes((ROOT / "examples/chat.jsonl").read_bytes())
+    return path
+
+
+def test_a_chat_gives_the_same_kinds_of_results(run: Run, chat: Path, tmp_path: Path) -> None:
+    done = run("analyze", chat, "--json", "chat.json", "--html", "chat.html", "--csv", "chat.csv")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "┊ idle" in done.stdout
+    assert "The customer reads" in done.stdout
+    timeline = from_json((tmp_path / "chat.json").read_bytes())
+    assert timeline.written
+    labels = {m.affect.label for m in timeline.moments if m.participant == "customer"}
+    assert labels >= {"frustrated", "confused", "grateful"}
+    assert {s.policy.split("@")[0] for s in timeline.suggestions} >= {"escalation-risk", "confusion-simplify"}
+    assert (tmp_path / "chat.csv").read_text().count("\n") == len(timeline.moments) + 1
+    assert "audio/ogg" not in (tmp_path / "chat.html").read_text()
+
+
+def test_chats_and_recordings_go_together(run: Run, short: Path, chat: Path, tmp_path: Path) -> None:
+    done = run("analyze", short, chat, "--json", "out", "--html", "out", "--with-audio")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.json")) == ["chat.jsonl.json", "short.wav.json"]
+    assert "audio/ogg" not in (tmp_path / "out/chat.jsonl.html").read_text()
+
+
+def test_options_work_on_chats(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "named.jsonl").write_text(
+        '{"participant": "Ann", "text": "The doohickey is purple again"}\n'
+        '{"participant": "Bo", "text": "Ich helfe Ihnen sofort weiter"}\n'
+    )
+    (tmp_path / "cues.yaml").write_text("groups:\n  - kind: churn\n    phrases:\n      - doohickey is purple\n")
+    options = (
+        "--cues",
+        "cues.yaml",
+        "--channels",
+        "Bo:agent,Ann:customer",
+        "--consent",
+        "Ann=granted,denied",
+        "--language",
+        "en",
+    )
+    done = run("analyze", "named.jsonl", "--json", "-", *options)
+    timeline = from_json(done.stdout.encode())
+    assert [(p.id, p.role, p.consent) for p in timeline.participants] == [
+        ("Ann", "customer", "granted"),
+        ("Bo", "agent", "denied"),
+    ]
+    (said,) = timeline.utterances
+    assert (said.participant, said.language, [cue.phrase for cue in said.cues]) == (
+        "Ann",
+        "en",
+        ["doohickey is purple"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--raw", "mulaw:8000:1"), "expected a recording with --raw, found written conversations only"),
+        (("--with-audio",), "expected a recording with --with-audio"),
+        (("--consent", "customer=granted"), "expected the consent of agent"),
+        (("--consent", "granted,boss=denied"), "found one of boss"),
+        (("--channels", "Ann:boss"), "expected a role of customer, agent, other; found 'boss'"),
+        (("--language", "English"), "expected an ISO 639-1 code such as 'en', found 'English'"),
+    ],
+)
+def test_bad_options_of_a_chat_are_one_sentence(
+    run: Run, chat: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    done = run("analyze", chat, *arguments)
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_bad_line_of_a_chat_is_named(run: Run, chat: Path) -> None:
+    chat.write_text(chat.read_text() + "\nthank you\n")
+    done = run("analyze", chat)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "affectline: chat.jsonl line 18: expected a JSON object, found no JSON: Expecting value at column 1\n"
+    )
+
+
 def wav(path: Path, pcm: np.ndarray, rate_hz: int = 16_000) -> Path:
     soundfile.write(path, pcm, rate_hz, format="WAV")
     return path

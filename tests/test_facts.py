@@ -136,7 +136,7 @@ def test_there_are_few_issues_and_the_clearest_leads_the_summary() -> None:
     issues = find_issues(said)
     assert len(issues) == MAX_ISSUES
     assert issues[0].text == "I'm calling because my router is broken."
-    assert summarise(PARTIES, said, ()).lines[0] == f"The c at 0:05: “{issues[0].text}”"
+    assert summarise(PARTIES, said, ()).lines[0] == f"The customer at 0:05: “{issues[0].text}”"
     assert [fact.span for fact in find_facts(PARTIES, said)] == sorted(fact.span for fact in issues)
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,6 +23,7 @@ from grpc_status import rpc_status
 
 from affectline.models.errors import InvalidInputError, ModelMissingError
 from affectline.models.signals import AudioChunk, Gap, Span, TextEvent, VideoFrame
+from affectline.pipelines.chat import ChatConfig
 from affectline.pipelines.media import open_recording
 from affectline.pipelines.session import CallConfig, ConsentChange, Input
 from affectline.pipelines.timeline import (
@@ -121,6 +122,34 @@ class LevelSession:
         )
 
 
+class EchoChat:
+    """Repeats what was written."""
+
+    def __init__(self, config: ChatConfig) -> None:
+        self._config = config
+        self._utterances: list[Utterance] = []
+
+    def push(self, turn: TextEvent) -> None:
+        if turn.text == SECRET:
+            raise RuntimeError(f"cannot work on {turn.text!r}")
+        name, span = f"t{len(self._utterances)}", Span(turn.at_us, turn.at_us)
+        language = turn.language or self._config.language or "en"
+        said = Utterance(name, span, turn.participant, turn.text, (), language, 1.0, True, 1, written=True)
+        self._utterances.append(said)
+
+    def finish(self) -> CallTimeline:
+        timeline = LevelSession(CallConfig(self._config.name, self._config.participants, RATE_HZ)).timeline()
+        return replace(timeline, rate_hz=0, utterances=tuple(self._utterances))
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a server has loaded."""
+
+    open: Callable[[CallConfig], LevelSession] = LevelSession
+    open_chat: Callable[[ChatConfig], EchoChat] = EchoChat
+
+
 class Running:
     """A server that runs, and what a client needs to talk to it."""
 
@@ -129,6 +158,7 @@ class Running:
         self.address = f"127.0.0.1:{port}"
         self.channel = channel
         self.analyze = AnalyzeServiceStub(channel).Analyze
+        self.analyze_text = AnalyzeServiceStub(channel).AnalyzeText
         self.recordings = RecordingServiceStub(channel)
 
     async def health(self, service: str = "") -> int:
@@ -146,13 +176,13 @@ async def launch(tmp_path: Path) -> AsyncIterator[Launch]:
     spool.mkdir()
 
     @asynccontextmanager
-    async def run(factory: Any = LevelSession, **settings: Any) -> AsyncIterator[Running]:
+    async def run(factory: Any = LevelSession, open_chat: Any = EchoChat, **settings: Any) -> AsyncIterator[Running]:
         config = {"listen": "127.0.0.1:0", "workers": 2, "shutdown_grace_s": 0, "spool_dir": spool, **settings}
         server = Server(ServerConfig.model_validate(config))
         port = await server.start()
         try:
             if factory:
-                await server.load(lambda: factory)
+                await server.load(lambda: Models(factory, open_chat))
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 yield Running(server, port, channel)
         finally:
@@ -380,7 +410,7 @@ async def test_models_that_load_make_the_service_unavailable(launch: Launch) -> 
         await talk(running, config())
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert details(caught.value, error_details_pb2.RetryInfo).retry_delay.seconds > 0
-    await running.server.load(lambda: LevelSession)
+    await running.server.load(Models)
     assert await running.health("affectline.v1.AnalyzeService") == health_pb2.HealthCheckResponse.SERVING
     assert len(await talk(running, config())) == 2
 
@@ -566,6 +596,126 @@ async def test_the_client_reports_a_recording_that_cannot_be_read(launch: Launch
     with pytest.raises(InvalidInputError, match="finite"):
         _ = [each async for each in stream_call(running.channel, open_recording(path), call_config, speed=None)]
     await until(lambda: running.server.analyze.running == 0)
+
+
+# Written conversations
+
+
+def chat(*turns: tuple[str, str, int], **fields: Any) -> analyze_pb2.AnalyzeTextRequest:
+    return analyze_pb2.AnalyzeTextRequest(
+        **{
+            "name": "a chat",
+            "participants": map(wire.participant, PARTICIPANTS),
+            "turns": [analyze_pb2.TextEvent(participant=who, text=text, at_us=at_us) for who, text, at_us in turns],
+            **fields,
+        }
+    )
+
+
+TURNS = (("caller", "hello", 0), ("anna", "good morning", 5_000_000))
+
+
+async def write_to(running: Running, request: analyze_pb2.AnalyzeTextRequest) -> CallTimeline:
+    return wire.timeline_from_parts([message.timeline async for message in running.analyze_text(request)])
+
+
+async def test_a_chat_gives_its_timeline(launch: Launch) -> None:
+    running = await launch()
+    timeline = await write_to(running, chat(*TURNS, language="de"))
+    assert (timeline.name, timeline.rate_hz) == ("a chat", 0)
+    assert [(u.participant, u.text, u.span.start_us) for u in timeline.utterances] == list(TURNS)
+    assert {u.language for u in timeline.utterances} == {"de"}
+    assert (await write_to(running, chat())).utterances == ()
+    await until(lambda: running.server.analyze.running == 0)
+
+
+async def test_a_long_chat_comes_in_parts(launch: Launch) -> None:
+    running = await launch()
+    turns = [("caller", "x" * 1_000, n) for n in range(3_000)]
+    parts = [message.timeline async for message in running.analyze_text(chat(*turns))]
+    assert len(parts) > 2
+    assert len(wire.timeline_from_parts(parts).utterances) == 3_000
+
+
+async def test_all_that_is_wrong_with_a_chat_is_told_at_once(launch: Launch) -> None:
+    running = await launch()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await write_to(running, chat(("boss", " ", 3), ("anna", "hello", 2), name=""))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    violations = details(caught.value, error_details_pb2.BadRequest).field_violations
+    assert [each.field for each in violations] == ["name", "turns[0].participant", "turns[0].text", "turns[1].at_us"]
+    assert all("expected" in each.description and "found" in each.description for each in violations)
+    await until(lambda: running.server.analyze.running == 0)
+
+
+async def test_a_chat_that_is_all_wrong_still_gets_its_answer(launch: Launch) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await write_to(await launch(), chat(*[("boss", "", -1)] * 5_000))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(details(caught.value, error_details_pb2.BadRequest).field_violations) == wire.MAX_PROBLEMS
+
+
+async def test_a_chat_over_the_message_limit_is_refused(launch: Launch) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await write_to(await launch(max_message_bytes=10_000), chat(("anna", "x" * 16_000, 0)))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_chat_counts_as_a_call(launch: Launch) -> None:
+    running = await launch(max_calls=1)
+    call = running.analyze()
+    await call.write(config())
+    await until(lambda: running.server.analyze.running == 1)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await write_to(running, chat(*TURNS))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details(caught.value, error_details_pb2.RetryInfo).retry_delay.seconds > 0
+    call.cancel()
+    await until(lambda: running.server.analyze.running == 0)
+    assert len((await write_to(running, chat(*TURNS))).utterances) == 2
+
+
+async def test_chats_wait_for_the_models_with_the_advice_to_try_again(launch: Launch) -> None:
+    running = await launch(factory=None)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await write_to(running, chat(*TURNS))
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert details(caught.value, error_details_pb2.RetryInfo).retry_delay.seconds > 0
+
+
+async def test_long_chats_let_calls_through_and_stop_when_nobody_waits(launch: Launch) -> None:
+    pushed = 0
+
+    class SlowChat(EchoChat):
+        def push(self, turn: TextEvent) -> None:
+            nonlocal pushed
+            pushed += 1
+            time.sleep(0.02)
+
+    running = await launch(open_chat=SlowChat, workers=1)
+    chats = [running.analyze_text(chat(*[("caller", "hello", 0)] * 5_000)) for _ in range(3)]
+    readers = [asyncio.create_task(call.read()) for call in chats]
+    await until(lambda: running.server.analyze.running == 3 and pushed > 3)
+    async with asyncio.timeout(3):
+        assert len(await talk(running, config(), sound())) == 5
+    for call in chats:
+        call.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+    await until(lambda: running.server.analyze.running == 0)
+    stopped_at = pushed
+    await asyncio.sleep(0.2)
+    assert pushed <= stopped_at + 1
+
+
+async def test_failures_keep_what_was_written(launch: Launch, caplog: pytest.LogCaptureFixture) -> None:
+    running = await launch()
+    with caplog.at_level(logging.DEBUG), pytest.raises(grpc.aio.AioRpcError) as caught:
+        await write_to(running, chat(("caller", SECRET, 0)))
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    logged = "\n".join(record.getMessage() + str(record.exc_info or "") for record in caplog.records)
+    for private in (SECRET, "a chat", "caller", "anna"):
+        assert private not in logged
+        assert private not in (caught.value.details() or "")
 
 
 # Recorded calls

@@ -18,7 +18,7 @@ from affectline.pipelines.timeline import CallTimeline
 from affectline.server.exports import from_json
 from affectline.server.report import render_html
 
-from .sample_timeline import LENGTH_S, empty_timeline, no_consent_timeline, sample_timeline
+from .sample_timeline import LENGTH_S, empty_timeline, no_consent_timeline, sample_timeline, written_timeline
 
 pytestmark = pytest.mark.unit
 
@@ -299,3 +299,38 @@ def test_an_hour_is_ready_within_two_seconds(open_report) -> None:
         times_s.append(time.monotonic() - start_s)
     assert min(times_s) < 2
     assert "Customer at 2:04\n\nSounds surprised" in page.locator("#why").inner_text()
+
+
+def test_a_thread_of_days_is_drawn_by_its_turns(open_report, tmp_path: Path) -> None:
+    timeline = written_timeline()
+    page = open_report(timeline)
+    assert page.locator("#facts").inner_text() == "3d 00:00 · Customer · Agent · language en · written"
+    assert page.locator("#now").inner_text() == "3d 00:00 / 3d 00:00"
+    why = page.locator("#why").inner_text()
+    assert "Reads frustrated: writes “" in why
+    for word in ("Sounds", "stress", "level", "Voice"):
+        assert word not in why
+    assert page.locator("#dynamics tr").all_inner_texts()[1].split() == ["Turns", "3", "2"]
+    assert page.locator("#pins button:not(.number):visible").count() == 2
+
+    box = page.locator("#plot").bounding_box()
+    width = box["width"] - 128
+    whole_s = 32 + 3 * 3  # five turns of 6 s, a pause of 2 s, and three breaks
+    page.mouse.move(box["x"] + 128 + 7.5 / whole_s * width, box["y"] + 100)
+    assert page.locator("#tip").inner_text() == "7:59:54 h without turns"
+    page.mouse.click(box["x"] + 128 + 40.5 / whole_s * width, box["y"] + 100)
+    assert page.evaluate("location.hash") == "#t=259205"
+    assert page.locator(".said.now .time").inner_text() == "3d 00:00"
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator("#now").inner_text() == "3d 00:00 / 3d 00:00"
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    download.value.save_as(tmp_path / "saved.json")
+    assert from_json((tmp_path / "saved.json").read_bytes()) == timeline
+
+
+def test_a_written_conversation_without_consent_opens(open_report) -> None:
+    timeline = replace(written_timeline(), utterances=(), moments=(), suggestions=(), duration_us=0)
+    page = open_report(replace(timeline, summary=replace(timeline.summary, highlights=())))
+    assert "consent was recorded" in page.locator("#transcript").inner_text()

@@ -14,16 +14,15 @@ from affectline.pipelines.text import TRANSLATED_QUALITY
 from affectline.pipelines.timeline import CallTimeline, Participant
 from affectline.server.engine import Engine
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(which("espeak-ng") is None, reason="no espeak-ng on this machine"),
-]
+pytestmark = pytest.mark.integration
 
 RATE_HZ = 22_050
 PAUSE = np.zeros(2 * RATE_HZ, np.float32)
 
 
 def spoken(folder: Path, language: str, text: str) -> F32:
+    if which("espeak-ng") is None:
+        pytest.skip("no espeak-ng on this machine")
     file = folder / f"{language}.wav"
     subprocess.run(["espeak-ng", "-v", language, "-s", "140", "-w", file, text], check=True)
     return np.concatenate([chunk.pcm for chunk in open_recording(file).chunks()])

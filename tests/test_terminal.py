@@ -8,10 +8,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from affectline.models.labels import LABELS
+from affectline.pipelines.summary import clock
+from affectline.server.axis import BREAK_US, Axis
 from affectline.server.look import FACT_TITLES
 from affectline.server.terminal import render_terminal
 
-from .sample_timeline import empty_timeline, no_consent_timeline, sample_timeline
+from .sample_timeline import empty_timeline, no_consent_timeline, sample_timeline, written_timeline
 
 pytestmark = pytest.mark.unit
 
@@ -23,7 +25,7 @@ def shown(timeline, **options) -> str:
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-@pytest.mark.parametrize("make", [sample_timeline, empty_timeline, no_consent_timeline])
+@pytest.mark.parametrize("make", [sample_timeline, empty_timeline, no_consent_timeline, written_timeline])
 def test_piped_output_is_plain_and_fits(make, width) -> None:
     text = shown(make(), width=width)
     assert "\x1b" not in text
@@ -86,3 +88,40 @@ def test_what_was_said_cannot_steer_the_terminal() -> None:
     text = shown(timeline)
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
     assert "[bold red]gone[/]" in text
+
+
+def test_a_thread_of_days_is_drawn_by_its_turns() -> None:
+    lines = shown(written_timeline()).splitlines()
+    assert lines[0] == "thread.jsonl · 3d 00:00 · customer, agent"
+    writes = next(line for line in lines if line.startswith("writes"))
+    assert writes.count("┊") == 3
+    assert set(writes[12:]) <= set("▀▄█┊ ")
+    assert sum(cell in "▀▄█" for cell in writes) > 40
+    clocks = next(line for line in lines if line.strip().startswith("0:00"))
+    assert clocks.split() == ["0:00", "8:00:01", "1d", "00:00", "1d", "00:00", "3d", "00:00"]
+    narrow = next(line for line in shown(written_timeline(), width=40).splitlines() if line.strip().startswith("0:00"))
+    assert narrow.split() == ["0:00", "8:00:01", "3d", "00:00"]
+    assert "writes: ▀ customer  ▄ the other  █ both  ┊ idle" in lines
+    assert not any(line.startswith(("stress", "speaks")) for line in lines)
+
+
+def test_places_and_times_of_the_axis_belong_together() -> None:
+    timeline = written_timeline()
+    axis = Axis(timeline)
+    assert axis.length_us == 32_000_000 + 3 * BREAK_US
+    for moment in timeline.moments:
+        assert axis.time_us(axis.drawn_us(moment.span.start_us)) == moment.span.start_us
+    places = [axis.drawn_us(us) for us in range(0, timeline.duration_us + 1, 1_800_000_000)]
+    assert places == sorted(places)
+    assert axis.time_us(axis.breaks_us[0] + BREAK_US // 2) == 8 * 3_600_000_000
+    assert axis.time_us(axis.length_us) == timeline.duration_us
+    call = sample_timeline()
+    assert (Axis(call).length_us, Axis(call).breaks_us) == (call.duration_us, [])
+
+
+@pytest.mark.parametrize(
+    ("at_s", "expected"),
+    [(59.9, "0:59"), (3_599, "59:59"), (3_600, "1:00:00"), (86_399, "23:59:59"), (183_600, "2d 03:00")],
+)
+def test_clocks_have_hours_and_days_where_needed(at_s: float, expected: str) -> None:
+    assert clock(round(at_s * 1_000_000)) == expected

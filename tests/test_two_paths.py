@@ -12,14 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 import soundfile
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from affectline.models.signals import AudioChunk, TextEvent
+from affectline.pipelines.chat import ChatConfig, analyze_chat
+from affectline.pipelines.chat_file import read_chat
 from affectline.pipelines.media import open_recording
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline, Moment, Participant, Utterance
-from affectline.protos.v1 import recordings_pb2
+from affectline.protos.v1 import analyze_pb2, recordings_pb2
+from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceStub
 from affectline.protos.v1.recordings_pb2_grpc import RecordingServiceStub
 from affectline.server import wire
 from affectline.server.client import stream_call
@@ -132,3 +137,49 @@ async def test_an_address_in_use_is_named() -> None:
         async with server_process(AFFECTLINE_LISTEN=f"127.0.0.1:{port}") as second:
             await logged(second, rf"error: expected a free address to listen on, found 127\.0\.0\.1:{port}")
             assert await second.wait() == 1
+
+
+PARTIES = (Participant("customer", "customer", 0, "granted"), Participant("agent", "agent", 1, "granted"))
+
+
+async def test_a_chat_over_the_wire_ends_in_the_same_timeline(engine: Engine) -> None:
+    turns = read_chat(ROOT / "examples/chat.jsonl", {}).turns
+    request = analyze_pb2.AnalyzeTextRequest(
+        name="chat.jsonl",
+        participants=map(wire.participant, PARTIES),
+        turns=[analyze_pb2.TextEvent(participant=t.participant, text=t.text, at_us=t.at_us) for t in turns],
+    )
+    async with server_process() as process:
+        port = (await logged(process, r"listening on .*:(\d+)"))[1]
+        await logged(process, "ready")
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            parts = [reply.timeline async for reply in AnalyzeServiceStub(channel).AnalyzeText(request)]
+    assert wire.timeline_from_parts(parts) == analyze_chat(ChatConfig("chat.jsonl", PARTIES), turns, engine.open_chat)
+
+
+def test_turns_written_into_a_call_say_the_same_as_a_chat(engine: Engine) -> None:
+    said = (
+        ("customer", "This is the third time I'm calling and nobody called me back", 0),
+        ("agent", "I am sorry to hear that", 9),
+        ("customer", "I want to speak to your manager right now, this is ridiculous", 30),
+        ("agent", "I will put you through", 60),
+        ("customer", "okay, thank you so much", 70),
+    )
+    turns = [TextEvent(who, text, at_s * 1_000_000) for who, text, at_s in said]
+    chat = analyze_chat(ChatConfig("a chat", PARTIES), turns, engine.open_chat)
+    session = engine.open(CallConfig("a chat", PARTIES, 8_000))
+    for second in range(80):
+        for turn in turns:
+            if turn.at_us == second * 1_000_000:
+                session.push(turn)
+        for channel in range(2):
+            session.push(AudioChunk(channel, np.zeros(8_000, np.float32), 8_000, second * 8_000))
+    session.finish()
+    live = session.timeline()
+    assert [(u.text, u.span, u.cues, u.language) for u in chat.utterances] == [
+        (u.text, u.span, u.cues, u.language) for u in live.utterances
+    ]
+    felt = {(m.participant, m.span): m.affect for m in live.moments}
+    for moment in chat.moments:
+        assert felt[moment.participant, moment.span] == moment.affect
+    assert {m.affect.label for m in chat.moments} >= {"frustrated", "grateful"}

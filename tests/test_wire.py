@@ -423,3 +423,49 @@ def test_breaches_of_the_protocol(message: analyze_pb2.AnalyzeRequest, field: st
     with pytest.raises(wire.MessageError) as caught:
         reader().read(message)
     assert [name for name, _ in caught.value.problems] == [field]
+
+
+def text_request(**changes: Any) -> analyze_pb2.AnalyzeTextRequest:
+    fields: dict[str, Any] = {
+        "name": "a chat",
+        "participants": [party(channel=77), party(id="anna", role="ROLE_AGENT", channel=77)],
+        "turns": [text_turn(at_us=5), text_turn(participant="anna", at_us=5, language="de")],
+    }
+    return analyze_pb2.AnalyzeTextRequest(**fields | changes)
+
+
+def text_turn(**changes: Any) -> analyze_pb2.TextEvent:
+    return analyze_pb2.TextEvent(**{"participant": "x", "text": " hello\n", **changes})
+
+
+def test_a_written_conversation_is_read_and_its_channels_are_not_looked_at() -> None:
+    config, turns = wire.read_text_request(text_request(language="fr"))
+    assert (config.name, [p.id for p in config.participants], config.language) == ("a chat", ["x", "anna"], "fr")
+    assert turns == [TextEvent("x", "hello", 5), TextEvent("anna", "hello", 5, "de")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "x" * 257}, "name"),
+        ({"language": "English"}, "language"),
+        ({"participants": []}, "participants"),
+        ({"participants": [party(id=str(n)) for n in range(17)]}, "participants"),
+        ({"participants": [party(), party(id="anna"), party()]}, "participants[2].id"),
+        ({"participants": [party(), party(id="anna", role=0)]}, "participants[1].role"),
+        ({"participants": [party(), party(id="anna", consent=77)]}, "participants[1].consent"),
+        ({"turns": [text_turn(participant="boss")]}, "turns[0].participant"),
+        ({"turns": [text_turn(text=" ")]}, "turns[0].text"),
+        ({"turns": [text_turn(text="x" * 16_385)]}, "turns[0].text"),
+        ({"turns": [text_turn(at_us=-1)]}, "turns[0].at_us"),
+        ({"turns": [text_turn(at_us=1_777_000_000_000_000)]}, "turns[0].at_us"),
+        ({"turns": [text_turn(at_us=2), text_turn(at_us=1)]}, "turns[1].at_us"),
+        ({"turns": [text_turn(language="")]}, "turns[0].language"),
+        ({"turns": [text_turn()] * 5_001}, "turns"),
+    ],
+)
+def test_a_bad_written_conversation_names_the_field(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(wire.MessageError, match="expected") as caught:
+        wire.read_text_request(text_request(**changes))
+    assert [name for name, _ in caught.value.problems] == [field]

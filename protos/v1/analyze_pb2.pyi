@@ -233,7 +233,7 @@ class TextEvent(_message.Message):
     text: _builtins.str
     """What was written; at most 16384 characters."""
     at_us: _builtins.int
-    """When."""
+    """When, in microseconds since the start of the call or conversation."""
     language: _builtins.str
     """ISO 639-1 code when known; absent detects it."""
     def __init__(
@@ -484,3 +484,69 @@ class AnalyzeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_reply) -> _WhichOneofReturnType_reply | None: ...
 
 Global___AnalyzeResponse: _TypeAlias = AnalyzeResponse  # noqa: Y015
+
+@_typing.final
+class AnalyzeTextRequest(_message.Message):
+    """A written conversation from its first turn to its last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PARTICIPANTS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """For people to recognise the conversation by; 1 to 256 characters; never logged."""
+    language: _builtins.str
+    """ISO 639-1 code when known, e.g. "en"; absent detects it per turn."""
+    @_builtins.property
+    def participants(self) -> _containers.RepeatedCompositeFieldContainer[_timeline_pb2.Participant]:
+        """One to sixteen; their channels are not looked at."""
+
+    @_builtins.property
+    def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextEvent]:
+        """In time order, at most 5000 within 366 days, none of them empty. One message carries them all, so that together
+        they also stay below the server's largest message, 4 MiB by default.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        participants: _abc.Iterable[_timeline_pb2.Participant] | None = ...,
+        language: _builtins.str | None = ...,
+        turns: _abc.Iterable[Global___TextEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language", "name", b"name", "participants", b"participants", "turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
+    _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
+
+Global___AnalyzeTextRequest: _TypeAlias = AnalyzeTextRequest  # noqa: Y015
+
+@_typing.final
+class AnalyzeTextResponse(_message.Message):
+    """What the service says of a written conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMELINE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def timeline(self) -> _timeline_pb2.Timeline:
+        """A part of the complete timeline; merge all parts."""
+
+    def __init__(
+        self,
+        *,
+        timeline: _timeline_pb2.Timeline | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeline", b"timeline"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["timeline", b"timeline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnalyzeTextResponse: _TypeAlias = AnalyzeTextResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class AnalyzeServiceStub:
                 request_serializer=affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeRequest.SerializeToString,
                 response_deserializer=affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeResponse.FromString,
                 _registered_method=True)
+        self.AnalyzeText = channel.unary_stream(
+                '/affectline.v1.AnalyzeService/AnalyzeText',
+                request_serializer=affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeTextRequest.SerializeToString,
+                response_deserializer=affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeTextResponse.FromString,
+                _registered_method=True)
 
 
 class AnalyzeServiceServicer:
@@ -61,6 +66,19 @@ class AnalyzeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AnalyzeText(self, request, context):
+        """Analyses a whole written conversation, chat or e-mail; it counts as a call while it is analysed.
+
+        The replies are its timeline. Turns of a party without consent are left out.
+
+        INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory, the first 20
+        of them. RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
+        UNAVAILABLE: models are still loading.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnalyzeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -68,6 +86,11 @@ def add_AnalyzeServiceServicer_to_server(servicer, server):
                     servicer.Analyze,
                     request_deserializer=affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeRequest.FromString,
                     response_serializer=affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeResponse.SerializeToString,
+            ),
+            'AnalyzeText': grpc.unary_stream_rpc_method_handler(
+                    servicer.AnalyzeText,
+                    request_deserializer=affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeTextRequest.FromString,
+                    response_serializer=affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeTextResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -98,6 +121,33 @@ class AnalyzeService:
             '/affectline.v1.AnalyzeService/Analyze',
             affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeRequest.SerializeToString,
             affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnalyzeText(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/affectline.v1.AnalyzeService/AnalyzeText',
+            affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeTextRequest.SerializeToString,
+            affectline_dot_protos_dot_v1_dot_analyze__pb2.AnalyzeTextResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,15 @@ class AnalyzeServiceStub:
     RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
     UNAVAILABLE: models are still loading. DEADLINE_EXCEEDED: nothing came for too long.
     """
+    AnalyzeText: _grpc.UnaryStreamMultiCallable[_analyze_pb2.AnalyzeTextRequest, _analyze_pb2.AnalyzeTextResponse]
+    """Analyses a whole written conversation, chat or e-mail; it counts as a call while it is analysed.
+
+    The replies are its timeline. Turns of a party without consent are left out.
+
+    INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory, the first 20
+    of them. RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
+    UNAVAILABLE: models are still loading.
+    """
 
 @_typing.type_check_only
 class AnalyzeServiceAsyncStub(AnalyzeServiceStub):
@@ -60,6 +69,15 @@ class AnalyzeServiceAsyncStub(AnalyzeServiceStub):
 
     RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
     UNAVAILABLE: models are still loading. DEADLINE_EXCEEDED: nothing came for too long.
+    """
+    AnalyzeText: _aio.UnaryStreamMultiCallable[_analyze_pb2.AnalyzeTextRequest, _analyze_pb2.AnalyzeTextResponse]  # type: ignore[assignment]
+    """Analyses a whole written conversation, chat or e-mail; it counts as a call while it is analysed.
+
+    The replies are its timeline. Turns of a party without consent are left out.
+
+    INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory, the first 20
+    of them. RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
+    UNAVAILABLE: models are still loading.
     """
 
 class AnalyzeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -80,6 +98,21 @@ class AnalyzeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
         UNAVAILABLE: models are still loading. DEADLINE_EXCEEDED: nothing came for too long.
+        """
+
+    @_abc_1.abstractmethod
+    def AnalyzeText(
+        self,
+        request: _analyze_pb2.AnalyzeTextRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_analyze_pb2.AnalyzeTextResponse], _abc.AsyncIterator[_analyze_pb2.AnalyzeTextResponse]]:
+        """Analyses a whole written conversation, chat or e-mail; it counts as a call while it is analysed.
+
+        The replies are its timeline. Turns of a party without consent are left out.
+
+        INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory, the first 20
+        of them. RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
+        UNAVAILABLE: models are still loading.
         """
 
 def add_AnalyzeServiceServicer_to_server(servicer: AnalyzeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

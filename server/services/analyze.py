@@ -1,4 +1,4 @@
-"""The live path: one call per stream."""
+"""The live path, one call per stream; and written conversations, whole."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ from time import monotonic
 from uuid import uuid4
 
 from affectline.models.errors import CapacityError, InvalidInputError
+from affectline.pipelines.chat import Chat
 from affectline.pipelines.recorded import Session
 from affectline.pipelines.session import Input
 from affectline.pipelines.timeline import Notice, Output
@@ -42,6 +43,17 @@ class AnalyzeService(AnalyzeServiceServicer):
             async with self._slot(call):
                 await self._analyze(message, context)
 
+    async def AnalyzeText(self, request: analyze_pb2.AnalyzeTextRequest, context: Context) -> None:  # type: ignore[override]
+        call = f"call {uuid4().hex[:12]}"
+        async with statuses(context, call), self._slot(call):
+            config, turns = wire.read_text_request(request)
+            chat = self._sessions.opener.open_chat(config)
+            for turn in turns:  # one at a time, so that no call waits long for a thread
+                await self._sessions.run(chat.push, turn)
+            for part in await self._sessions.run(_chat_timeline, chat):
+                async with asyncio.timeout(self._config.idle_timeout_s):
+                    await context.write(analyze_pb2.AnalyzeTextResponse(timeline=part))
+
     @asynccontextmanager
     async def _slot(self, call: str) -> AsyncIterator[None]:
         if self.running >= self._config.max_calls:
@@ -58,7 +70,7 @@ class AnalyzeService(AnalyzeServiceServicer):
     async def _analyze(self, message: analyze_pb2.CallConfig, context: Context) -> None:
         config, audio = wire.read_call_config(message)
         try:
-            session = await self._sessions.run(self._sessions.factory, config)
+            session = await self._sessions.run(self._sessions.opener.open, config)
         except InvalidInputError as error:
             raise wire.MessageError(("config", str(error))) from error
         reader = wire.CallReader(config, audio, round(self._config.max_call_s * 1_000_000))
@@ -119,3 +131,7 @@ def _unusable(session: Session, error: InvalidInputError) -> Notice:
 
 def _timeline(session: Session) -> list[timeline_pb2.Timeline]:
     return list(wire.timeline_parts(session.timeline()))
+
+
+def _chat_timeline(chat: Chat) -> list[timeline_pb2.Timeline]:
+    return list(wire.timeline_parts(chat.finish()))

@@ -33,7 +33,7 @@ from affectline.server import wire
 from affectline.server.config import ServerConfig
 from affectline.server.services.sessions import (
     Context,
-    SessionFactory,
+    Opener,
     Sessions,
     StatusError,
     log_failure,
@@ -142,7 +142,7 @@ class RecordingService(RecordingServiceServicer):
         log.info("job %s began", job.id)
         try:
             job.timeline = await loop.run_in_executor(
-                self._thread, _analyze_parts, job.path, job.config, self._sessions.factory, progress
+                self._thread, _analyze_parts, job.path, job.config, self._sessions.opener, progress
             )
         except _CancelledError:
             job.update(JOB_STATE_CANCELLED, job.progress)
@@ -245,7 +245,7 @@ class RecordingService(RecordingServiceServicer):
         return job
 
     async def _take(self, config: wire.RecordingConfig, context: Context) -> _Job:
-        _ = self._sessions.factory
+        _ = self._sessions.opener
         pending = self._uploads + sum(job.pending for job in self._jobs.values())
         if pending >= self._config.max_pending_jobs:
             raise CapacityError(
@@ -301,9 +301,9 @@ def _timestamp(time: datetime) -> Timestamp:
 def _analyze_parts(
     path: Path,
     config: wire.RecordingConfig,
-    open_session: SessionFactory,
+    opener: Opener,
     progress: Callable[[float], None],
 ) -> list[timeline_pb2.Timeline]:
     recording = open_recording(path)
     call = CallConfig(config.name, config.participants, recording.rate_hz, config.language)
-    return list(wire.timeline_parts(analyze_recording(recording, call, open_session, progress)))
+    return list(wire.timeline_parts(analyze_recording(recording, call, opener.open, progress)))

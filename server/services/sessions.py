@@ -6,7 +6,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from grpc_status import rpc_status
 
 from affectline.models.errors import AffectlineError, CapacityError, InvalidInputError, ModelMissingError
+from affectline.pipelines.chat import Chat, ChatConfig
 from affectline.pipelines.recorded import Session
 from affectline.pipelines.session import CallConfig
 from affectline.server.wire import MessageError
@@ -28,7 +29,11 @@ RETRY_AFTER_S = 5
 log = logging.getLogger("affectline.server")
 
 
-SessionFactory = Callable[[CallConfig], Session]
+class Opener(Protocol):
+    """Opens calls and written conversations on loaded models; see engine.Engine."""
+
+    def open(self, config: CallConfig) -> Session: ...
+    def open_chat(self, config: ChatConfig) -> Chat: ...
 
 
 class LoadingError(AffectlineError):
@@ -54,18 +59,18 @@ class Sessions:
 
     def __init__(self, workers: int) -> None:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="session")
-        self._factory: SessionFactory | None = None
+        self._opener: Opener | None = None
 
-    async def load(self, load: Callable[[], SessionFactory]) -> None:
+    async def load(self, load: Callable[[], Opener]) -> None:
         """Loads the models on one of the threads; raises what `load` raises."""
-        self._factory = await self.run(load)
+        self._opener = await self.run(load)
 
     @property
-    def factory(self) -> SessionFactory:
+    def opener(self) -> Opener:
         """Raises LoadingError until the models are loaded."""
-        if self._factory is None:
+        if self._opener is None:
             raise LoadingError("expected the models to be loaded, found that they still load")
-        return self._factory
+        return self._opener
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

@@ -15,8 +15,8 @@ const WORTH_NAMING_PX = 10; // emotions shorter than this on screen get no name 
  * @param on {go(us, participant), choose(suggestion)}
  */
 function affectLine(call, state, on) {
-  const { duration, parties, partyIds, speechOf, nameOf, momentAt, momentsIn } = call;
-  const canvas = $("plot");
+  const { axis, written, at, duration, parties, partyIds, speechOf, nameOf, momentAt, momentsIn } = call;
+  const canvas = $("plot"), verb = written ? "writes" : "speaks";
   const pen = canvas.getContext("2d");
   let box = {}, ink = {};
 
@@ -71,7 +71,7 @@ function affectLine(call, state, on) {
     return [id, values.length < USUAL_FROM ? null : [values[values.length >> 2], values[(values.length * 3) >> 2]]];
   }));
 
-  const overtalk = partyIds.flatMap((id, i) => partyIds.slice(i + 1).flatMap((other) => {
+  const overtalk = written ? [] : partyIds.flatMap((id, i) => partyIds.slice(i + 1).flatMap((other) => {
     const theirs = speechOf.get(other);
     return speechOf.get(id).flatMap(({ span }) => {
       const found = [];
@@ -86,7 +86,7 @@ function affectLine(call, state, on) {
   function layOut() {
     const width = $("chart").clientWidth, narrow = width < NARROW_PX, left = narrow ? 0 : 128;
     const heights = { axis: 22, valence: narrow ? 150 : 190, emotion: 36, arousal: 72, speaks: TRACK_PX * parties.length,
-      markers: call.suggestions.length ? 23 * PIN_LANES : 0, loudness: 52 };
+      markers: call.suggestions.length ? 23 * PIN_LANES : 0, loudness: written ? 0 : 52 };
     const rows = {};
     let y = 0;
     for (const [name, height] of Object.entries(heights).filter(([, h]) => h)) {
@@ -161,7 +161,8 @@ function affectLine(call, state, on) {
   function draw() {
     pen.clearRect(0, 0, box.left + box.width, box.height);
     const data = buckets(state.hero);
-    drawAxis();
+    if (axis.breaks.length) drawTurns();
+    else drawAxis();
     for (const id of state.suggestion?.because ?? []) {
       const span = call.spans.get(id);
       if (span) fillRect(ink.wash, span.start_us, span.end_us, TRACK_PX, box.height);
@@ -174,7 +175,7 @@ function affectLine(call, state, on) {
     drawEmotions(data);
     drawArousal(data);
     drawSpeakers();
-    drawLoudness();
+    if (box.rows.loudness) drawLoudness();
     pen.restore();
     drawCaptions();
     placePins();
@@ -185,9 +186,9 @@ function affectLine(call, state, on) {
 
   function drawCaptions() {
     const { valence, emotion, arousal, speaks, markers, loudness } = box.rows;
-    const captions = [[valence, `${nameOf(state.hero)} valence`], [emotion, "Sounds"], [markers, "Markers"], [loudness, "Loudness"]];
+    const captions = [[valence, `${nameOf(state.hero)} valence`], [emotion, written ? "Reads" : "Sounds"], [markers, "Markers"], [loudness, "Loudness"]];
     if (box.narrow) {
-      captions.push([arousal, "Arousal ―  stress ┄  (band: usual arousal)"], [speaks, parties.map((p) => nameOf(p.id)).join(", ") + " speaks"]);
+      captions.push([arousal, written ? "Arousal" : "Arousal ―  stress ┄  (band: usual arousal)"], [speaks, `${parties.map((p) => nameOf(p.id)).join(", ")} ${verb}`]);
       for (const [row, text] of captions) if (row) write(text, 0, row.top - 8, { colour: ink.ink, ...strong });
       return;
     }
@@ -198,12 +199,14 @@ function affectLine(call, state, on) {
     write("−1 unpleasant", right, valence.top + valence.height - 6, { align: "right" });
     write("Arousal", 0, arousal.top + 12, { colour: ink.ink, ...strong });
     stroke([[right - 24, arousal.top + 12], [right, arousal.top + 12]], ink.ink, 1.5);
-    write("Stress", 0, arousal.top + 34, { colour: ink.bad, ...strong });
-    stroke([[right - 24, arousal.top + 34], [right, arousal.top + 34]], ink.bad, 1.5, [5, 3]);
+    if (!written) {
+      write("Stress", 0, arousal.top + 34, { colour: ink.bad, ...strong });
+      stroke([[right - 24, arousal.top + 34], [right, arousal.top + 34]], ink.bad, 1.5, [5, 3]);
+    }
     write("Usual arousal", 0, arousal.top + 56);
     pen.fillStyle = ink.band;
     pen.fillRect(right - 24, arousal.top + 50, 24, 12);
-    parties.forEach((p, i) => write(`${nameOf(p.id)} speaks`, 0, speaks.top + TRACK_PX * i + 9, { colour: ink.ink, ...strong }));
+    parties.forEach((p, i) => write(`${nameOf(p.id)} ${verb}`, 0, speaks.top + TRACK_PX * i + 9, { colour: ink.ink, ...strong }));
   }
 
   function drawAxis() {
@@ -213,8 +216,20 @@ function affectLine(call, state, on) {
       const x = Math.round(xOf(us));
       pen.fillStyle = ink.rule;
       pen.fillRect(x, 16, 1, box.height - 16);
-      write(clock(us), clamp(x, box.left + 12, box.left + box.width - 16), 8, { align: "center" });
+      write(at(us), clamp(x, box.left + 12, box.left + box.width - 16), 8, { align: "center" });
     }
+  }
+
+  /** The axis of what was written with idle times: a clock where writing goes on, a band where it did not. */
+  function drawTurns() {
+    let free = -Infinity;
+    for (const place of [0, ...axis.breaks.map((b) => b.end)]) {
+      const text = at(place), width = widthOf(text), x = Math.min(Math.round(xOf(place)), box.left + box.width - width);
+      if (!isVisible(place, place + 1) || x < free) continue;
+      write(text, x, 8);
+      free = x + width + 8;
+    }
+    for (const { start, end } of axis.breaks) fillRect(ink.rule, start, end, 16, box.height - 16, 0.45);
   }
 
   function drawValence(data) {
@@ -344,7 +359,7 @@ function affectLine(call, state, on) {
   const pins = call.suggestions.map((suggestion) => {
     const word = suggestion.action.split(":").at(-1).replace(/[-_]/g, " ");
     return { suggestion, word, node: el("button", {
-      title: `${clock(suggestion.created_us)} ${suggestion.text}`, "aria-label": `${suggestion.kind}: ${suggestion.text}`,
+      title: `${at(suggestion.created_us)} ${suggestion.text}`, "aria-label": `${suggestion.kind}: ${suggestion.text}`,
       onclick: () => on.choose(suggestion) }, shape(suggestion.kind), el("span", { textContent: word })) };
   });
   const numbers = call.summary.highlights.map((highlight, i) => ({ highlight, node: el("button", { className: "number",
@@ -355,7 +370,8 @@ function affectLine(call, state, on) {
   /** Lanes in turn; a pin shows its word where its neighbours in the lane leave room. */
   function placePins() {
     const right = box.left + box.width, taken = Array(PIN_LANES).fill(-Infinity);
-    const shown = pins.filter(({ suggestion: s, node }) => !(node.hidden = !isVisible(s.created_us, s.created_us + 1)));
+    const ofSuggestion = (s) => Math.min(s.created_us, duration - 1);
+    const shown = pins.filter(({ suggestion: s, node }) => !(node.hidden = !isVisible(ofSuggestion(s), ofSuggestion(s) + 1)));
     shown.forEach(({ suggestion, word, node }, i) => {
       const lane = i % PIN_LANES, next = shown[i + PIN_LANES], width = 32 + widthOf(word, { size: 12 });
       const x = Math.min(xOf(suggestion.created_us), right - width);
@@ -462,12 +478,13 @@ function affectLine(call, state, on) {
   function hover(x, y) {
     $("hover").hidden = $("tip").hidden = x < box.left;
     if (x < box.left) return;
-    const us = usOf(x), moment = momentAt(state.hero, us);
-    const lines = [`${clock(us)} · ${moment ? inShort(moment) : "nothing recorded"}`];
+    const us = usOf(x), moment = momentAt(state.hero, us), pause = axis.breaks.find((b) => b.start <= us && us < b.end);
+    const lines = [pause ? `${lengthOf(pause.idle)} without turns`
+      : `${at(us)} · ${moment ? inShort(moment) : `nothing ${written ? "written" : "recorded"}`}`];
     if (moment && moment.affect.valence !== null)
       lines.push(figures([["valence", moment.affect.valence], ["arousal", moment.affect.arousal]]));
     const speaking = partyIds.filter((id) => speechOf.get(id).some((s) => s.span.start_us <= us && us < s.span.end_us));
-    if (speaking.length) lines.push(speaking.length > 1 ? "both speak" : `${nameOf(speaking[0])} speaks`);
+    if (speaking.length) lines.push(speaking.length > 1 ? `both ${written ? "write" : "speak"}` : `${nameOf(speaking[0])} ${verb}`);
     $("tip").textContent = lines.join("\n");
     $("hover").style.left = `${x}px`;
     Object.assign($("tip").style, {
@@ -475,7 +492,7 @@ function affectLine(call, state, on) {
       top: `${Math.max(24, y - $("tip").offsetHeight - 12)}px` });
   }
   const inShort = (m) => !isKnown(m) ? gapReason(m)
-    : m.affect.label === "unknown" ? "too weak to name" : `sounds ${m.affect.label} (${likelihood(m.affect.probability)})`;
+    : m.affect.label === "unknown" ? "too weak to name" : `${written ? "reads" : "sounds"} ${m.affect.label} (${likelihood(m.affect.probability)})`;
 
   /** Marks the time of a span of the call, or nothing. */
   const point = (span) => (span && isVisible(span.start_us, span.end_us) ? mark(xOf(span.start_us), xOf(span.end_us)) : mark());

@@ -15,10 +15,15 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+const two = (number) => String(number).padStart(2, "0");
+
+/** m:ss, h:mm:ss from an hour on, "2d hh:mm" from a day on. */
 function clock(us) {
-  const seconds = Math.floor(us / 1e6);
-  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  const seconds = Math.floor(us / 1e6), minutes = Math.floor(seconds / 60), hours = Math.floor(minutes / 60);
+  if (hours >= 24) return `${Math.floor(hours / 24)}d ${two(hours % 24)}:${two(minutes % 60)}`;
+  return hours ? `${hours}:${two(minutes % 60)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
+const lengthOf = (us) => clock(us) + (us >= 86400e6 ? "" : us >= 3600e6 ? " h" : " min");
 const likelihood = (p) => `${look.likelihoods.find(([least]) => p >= least)[1]}, ${p.toFixed(2)}`;
 const percent = (share) => `${Math.round(share * 100)} %`;
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
@@ -65,13 +70,53 @@ function gapReason(moment) {
   return unique((heard.length ? heard : moment.absent).map((a) => a.reason)).join("; ") || "no evidence";
 }
 
-/** Look-ups over one call; times in microseconds. */
-function indexCall(call) {
+const BREAK_US = 3e6; // longer idle times of a written conversation are drawn as long as this; as in server/axis.py
+
+/** Between the time of a call and its place on the drawn line: the same, but where nobody wrote for long. */
+function axisOf(call) {
+  const stretches = [{ from: 0, drawn: 0 }];
+  let reached = 0;
+  for (const { span } of isWritten(call) ? call.moments : []) {
+    const last = stretches.at(-1);
+    if (span.start_us - reached > BREAK_US) {
+      last.to = reached;
+      stretches.push({ from: span.start_us, drawn: last.drawn + reached - last.from + BREAK_US });
+    }
+    reached = Math.max(reached, span.end_us);
+  }
+  const placeOf = (us) => {
+    const i = stretches.findLastIndex((s) => s.from <= us), { from, to, drawn } = stretches[Math.max(0, i)];
+    return drawn + Math.min(us, to ?? us) - from;
+  };
+  const timeOf = (place) => {
+    const i = stretches.findLastIndex((s) => s.drawn <= place), { from, to, drawn } = stretches[Math.max(0, i)];
+    const us = from + place - drawn;
+    return us > to ? stretches[i + 1].from : us;
+  };
+  const breaks = stretches.slice(1).map(({ from, drawn }, i) =>
+    ({ start: drawn - BREAK_US, end: drawn, idle: from - stretches[i].to }));
+  return { placeOf, timeOf, breaks };
+}
+const isWritten = (call) => call.rate_hz === 0;
+
+/** The call with every time moved to its place on the line. */
+function placed(call, { placeOf }) {
+  const move = (item) => ({ ...item, span: { start_us: placeOf(item.span.start_us), end_us: placeOf(item.span.end_us) } });
+  return { ...call, duration_us: placeOf(call.duration_us), moments: call.moments.map(move), utterances: call.utterances.map(move),
+    suggestions: call.suggestions.map((s) => ({ ...s, created_us: placeOf(s.created_us), expires_us: placeOf(s.expires_us) })),
+    summary: { ...call.summary, highlights: call.summary.highlights.map((h) => ({ ...h, at_us: placeOf(h.at_us) })) } };
+}
+
+/** Look-ups over one call; times are places on its line, in microseconds, and `at` writes the clock time of one. */
+function indexCall(source) {
+  const axis = axisOf(source), written = isWritten(source);
+  const call = written ? placed(source, axis) : source;
+  const at = (place) => clock(axis.timeOf(place));
   const duration = Math.max(call.duration_us, 1);
   const parties = [...call.participants].sort((a, b) => (b.role === "customer") - (a.role === "customer"));
   const partyIds = parties.map((party) => party.id);
   const momentsOf = new Map(partyIds.map((id) => [id, call.moments.filter((m) => m.participant === id)]));
-  const speechOf = new Map(partyIds.map((id) => [id, call.speech.filter((s) => s.participant === id)]));
+  const speechOf = new Map(partyIds.map((id) => [id, (written ? call.utterances : call.speech).filter((s) => s.participant === id)]));
   const utterances = [...call.utterances].sort((a, b) => a.span.start_us - b.span.start_us);
   const spans = new Map([...call.moments, ...call.utterances].map((item) => [item.id, item.span]));
   const suggestions = [...call.suggestions].sort((a, b) => a.created_us - b.created_us);
@@ -95,6 +140,6 @@ function indexCall(call) {
     return moments.slice(first, last + 1).filter((m) => m.span.end_us > span.start_us);
   };
 
-  return { ...call, duration, parties, partyIds, momentsOf, speechOf, utterances, suggestions, spans, nameOf, momentAt,
+  return { ...call, axis, written, at, duration, parties, partyIds, momentsOf, speechOf, utterances, suggestions, spans, nameOf, momentAt,
     utteranceAt, momentsIn };
 }

@@ -4,7 +4,7 @@
 const MODALITIES = { voice: "Voice", text: "Words", face: "Face", stress: "Stress", dynamics: "Conversation" };
 function report(source) {
   const call = indexCall(source);
-  const { duration, parties, partyIds, momentsOf, utterances, spans, nameOf, momentAt, momentsIn, utteranceAt,
+  const { axis, written, at: clockAt, duration, parties, partyIds, momentsOf, utterances, spans, nameOf, momentAt, momentsIn, utteranceAt,
     suggestions } = call;
   const highlights = call.summary.highlights;
   const audio = $("audio").hasAttribute("src") ? $("audio") : null;
@@ -30,7 +30,7 @@ function report(source) {
       ...(spelled ? u.words.flatMap((w, i) => [i ? " " : "", el("span", { textContent: w.text.trim() })]) : [u.text]));
     const badge = mood(u);
     const node = el("div", { className: `said ${u.participant === partyIds[0] ? "" : "right"}` },
-      el("div", {}, el("span", { className: "time muted", textContent: clock(u.span.start_us) }),
+      el("div", {}, el("span", { className: "time muted", textContent: clockAt(u.span.start_us) }),
         parties.length > 2 ? el("b", { textContent: nameOf(u.participant) }) : null, badge,
         u.confidence < 0.5 ? el("span", { className: "muted", textContent: "hard to hear" }) : null),
       text, u.translation ? el("i", { lang: "en", textContent: u.translation }) : null);
@@ -46,8 +46,9 @@ function report(source) {
   $("transcript").append(...entries.map((entry) => entry.node));
   $("columns").append(...parties.slice(0, 2).map((p) => el("span", { textContent: nameOf(p.id) })));
   if (!utterances.length) {
-    $("transcript").append(el("p", { className: "muted", textContent: "No words in this call. If someone did speak, check " +
-      "which channel carries whom, and that consent was recorded as granted." }));
+    $("transcript").append(el("p", { className: "muted", textContent: written
+      ? "No words. Check that consent was recorded as granted."
+      : "No words in this call. If someone did speak, check which channel carries whom, and that consent was recorded as granted." }));
   }
   $("transcript").addEventListener("click", ({ target }) => {
     const hit = heardAt(target);
@@ -79,14 +80,14 @@ function report(source) {
 
   // ---- the why-panel --------------------------------------------------------------------------------------
 
-  function sentence(moment) {
+  function sentence(moment, isRead) {
     if (!isKnown(moment)) return `Nothing is known here: ${gapReason(moment)}.`;
     if (moment.affect.label === "unknown") return "Not clear enough to name an emotion.";
     const evidenceOf = (isWords) => unique(moment.contributors.filter((c) => (c.modality === "text") === isWords)
       .flatMap((c) => c.estimate.scores.evidence)).slice(0, 3);
     const voice = evidenceOf(false), words = evidenceOf(true).map((cue) => `“${cue}”`);
-    const reasons = [list(voice), words.length ? `says ${list(words)}` : ""].filter(Boolean).join(", and ");
-    return `Sounds ${moment.affect.label}${reasons ? `: ${reasons}` : ""}.`;
+    const reasons = [list(voice), words.length ? `${isRead ? "writes" : "says"} ${list(words)}` : ""].filter(Boolean).join(", and ");
+    return `${isRead ? "Reads" : "Sounds"} ${moment.affect.label}${reasons ? `: ${reasons}` : ""}.`;
   }
   const list = (items) => (items.length > 1 ? `${items.slice(0, -1).join(", ")} and ${items.at(-1)}` : items[0] ?? "");
 
@@ -97,12 +98,12 @@ function report(source) {
     explained = moment;
     if (!moment) {
       $("why").replaceChildren(el("p", { className: "muted", textContent: call.moments.length
-        ? "Nothing was recorded of this party here." : "There is nothing to explain: no moment of this call was analysed." }));
+        ? `Nothing was ${written ? "written by" : "recorded of"} this party here.` : "There is nothing to explain: no moment of this call was analysed." }));
       return;
     }
     const utterance = utteranceNear(state.at);
-    const text = sentence(moment);
-    $("plot").setAttribute("aria-valuetext", `${clock(moment.span.start_us)} ${nameOf(state.who)}: ${text}`);
+    const text = sentence(moment, utterance?.written);
+    $("plot").setAttribute("aria-valuetext", `${clockAt(moment.span.start_us)} ${nameOf(state.who)}: ${text}`);
     const top = ranked(moment.affect.labels).slice(0, 3);
     const colourOf = (modality) => `var(--modality-${Object.keys(MODALITIES).indexOf(modality) + 1})`;
     const stack = el("div", { className: "stack", role: "img", "aria-label": "Weights of the contributors" },
@@ -112,10 +113,11 @@ function report(source) {
         Object.assign(part.style, { flex: `${c.weight} 1 0`, background: colourOf(c.modality) });
         return part;
       }));
+    const absent = moment.absent.filter((a) => a.reason !== "written"); // that words have no sound needs no telling
     const models = unique(moment.contributors.map((c) => c.estimate.model));
     const { valence, arousal, dominance } = moment.affect;
     $("why").replaceChildren(...[
-      el("p", { className: "muted time small", textContent: `${nameOf(state.who)} at ${clock(moment.span.start_us)}` }),
+      el("p", { className: "muted time small", textContent: `${nameOf(state.who)} at ${clockAt(moment.span.start_us)}` }),
       el("p", { className: "lead", textContent: text }),
       utterance ? el("p", { className: "muted", textContent: `“${utterance.text}”` }) : null,
       ...(top.length ? [el("h3", { textContent: "How likely" }), ...top.map(([label, p]) => {
@@ -128,13 +130,13 @@ function report(source) {
         table(["", "Says", "Input quality", "Evidence"], moment.contributors.map((c) => [
           MODALITIES[c.modality], opinion(c.estimate.scores), c.estimate.quality.toFixed(2),
           c.estimate.scores.evidence.join(", ") || "–"]))] : []),
-      moment.absent.length ? el("h3", { textContent: "Not used, and why" }) : null,
-      ...moment.absent.map((a) => el("p", { textContent: `${MODALITIES[a.modality]}: ${a.reason}` })),
+      absent.length ? el("h3", { textContent: "Not used, and why" }) : null,
+      ...absent.map((a) => el("p", { textContent: `${MODALITIES[a.modality]}: ${a.reason}` })),
       el("h3", { textContent: "Figures" }),
       el("p", { className: "number small", textContent: [
         figures([["valence", valence], ["arousal", arousal], ["dominance", dominance]]),
-        `stress ${moment.stress === null ? "not known" : moment.stress.toFixed(2)}`,
-        `level ${moment.level_dbfs === null ? "not known" : `${moment.level_dbfs.toFixed(0).replace("-", "−")} dBFS`}`,
+        ...(written ? [] : [`stress ${moment.stress === null ? "not known" : moment.stress.toFixed(2)}`,
+          `level ${moment.level_dbfs === null ? "not known" : `${moment.level_dbfs.toFixed(0).replace("-", "−")} dBFS`}`]),
       ].join(" · ") }),
       models.length ? el("p", { className: "muted small", textContent: `Models: ${models.join(", ")}` }) : null,
     ].filter(Boolean));
@@ -169,7 +171,7 @@ function report(source) {
   function go(us, who = state.who) {
     if (audio) audio.currentTime = us / 1e6;
     at(us, who);
-    history.replaceState(null, "", `#t=${Math.floor(us / 1e6)}`);
+    history.replaceState(null, "", `#t=${Math.floor(axis.timeOf(us) / 1e6)}`);
   }
   function at(us, who = state.who) {
     state.at = clamp(us, 0, duration - 1);
@@ -177,7 +179,7 @@ function report(source) {
     line.reveal(state.at);
     explain();
     followTranscript();
-    $("now").textContent = `${clock(state.at)} / ${clock(call.duration_us)}`;
+    $("now").textContent = `${clockAt(state.at)} / ${clock(source.duration_us)}`;
     $("plot").setAttribute("aria-valuenow", Math.floor(state.at / 1e6));
     for (const [i, row] of rows.entries()) {
       const span = spans.get(highlights[i].moment_id);
@@ -207,14 +209,14 @@ function report(source) {
 
   const consent = (p) => ({ granted: "", pending: ", consent pending: not analysed", denied: ", no consent: not analysed" })[p.consent];
   const languages = unique(utterances.map((u) => u.language));
-  $("facts").textContent = [clock(call.duration_us) + " min", ...parties.map((p) => nameOf(p.id) + consent(p)),
-    languages.length ? `language ${languages.join(", ")}` : "", `${call.rate_hz / 1000} kHz audio`].filter(Boolean).join(" · ");
+  $("facts").textContent = [lengthOf(source.duration_us), ...parties.map((p) => nameOf(p.id) + consent(p)),
+    languages.length ? `language ${languages.join(", ")}` : "", written ? "written" : `${call.rate_hz / 1000} kHz audio`].filter(Boolean).join(" · ");
   $("notices").append(...call.notices.map((n) => el("li", { textContent: n.message })));
   $("summary").append(...call.summary.lines.map((textContent) => el("li", { textContent })));
   if (!call.summary.lines.length) $("summary").append(el("li", { className: "muted", textContent: "There is nothing to sum up." }));
   const rows = highlights.map((h, i) => el("button", { className: "row", title: `${h.reason} (${likelihood(h.probability)})`,
     onclick: () => go(h.at_us, h.participant) }, el("b", { textContent: i + 1 }),
-    el("span", { className: "time", textContent: clock(h.at_us) }), chip(h.label, h.probability),
+    el("span", { className: "time", textContent: clockAt(h.at_us) }), chip(h.label, h.probability),
     el("span", { className: "quote", textContent: h.quote ? `“${h.quote}”` : h.reason })));
   $("highlights").append(...rows.map((row) => el("li", {}, row)));
   if (!rows.length) $("highlights").append(el("li", { className: "muted", textContent: "No moment stands out." }));
@@ -227,12 +229,12 @@ function report(source) {
   }
   $("sentences").hidden = !facts.length;
   const cards = suggestions.map((s) => el("button", { className: "suggestion", onclick: () => choose(s), "aria-pressed": "false" },
-    el("span", { className: "muted small time", textContent: `${clock(s.created_us)} · ${s.kind} · ${s.priority} priority · ${likelihood(s.confidence)}` }),
+    el("span", { className: "muted small time", textContent: `${clockAt(s.created_us)} · ${s.kind} · ${s.priority} priority · ${likelihood(s.confidence)}` }),
     el("b", { textContent: s.text }), el("span", { textContent: s.reason }),
     el("span", { className: "muted small", textContent: ` Policy ${s.policy}.` })));
   $("suggestions").append(...cards.map((card) => el("li", {}, card)));
   if (!cards.length) $("suggestions").append(el("li", { className: "muted", textContent: "No rule found a reason to suggest anything." }));
-  $("dynamics").append(call.dynamics.length
+  $("dynamics").append(written ? writing() : call.dynamics.length
     ? table(["", ...call.dynamics.map((d) => nameOf(d.participant))], [
       ["Talk", ...call.dynamics.map((d) => `${clock(d.talk_us)} (${percent(d.talk_share)})`)],
       ["Talks over the other", ...call.dynamics.map((d) => `${(d.overtalk_us / 1e6).toFixed(1)} s`)],
@@ -240,10 +242,28 @@ function report(source) {
       ["Pace", ...call.dynamics.map((d) => (d.words_per_minute === null ? "not known" : `${Math.round(d.words_per_minute)} words/min`))],
       ["Longest silence", `${(call.dynamics[0].longest_silence_us / 1e6).toFixed(1)} s`]])
     : el("p", { className: "muted", textContent: "Nobody's speech was measured in this call." }));
-  $("models").textContent = `Emotions are estimates of how someone sounds, not facts about a person. ${call.schema} · ` +
+  $("models").textContent = `Emotions are estimates of how someone ${written ? "writes" : "sounds"}, not facts about a person. ${call.schema} · ` +
     Object.entries(call.models).map(([task, model]) => `${task.replaceAll("_", " ")}: ${model}`).join(" · ");
   $("hint").textContent = "Opacity and thickness show confidence; hatching, that nothing is known. " +
-    "Click to jump, drag or wheel to zoom. " + (audio ? "" : "The sound is not part of this report.");
+    "Click to jump, drag or wheel to zoom. " + (written ? "Shaded: time without turns, cut short." : audio ? "" : "The sound is not part of this report.");
+
+  document.body.style.setProperty("--clock", `${clock(source.duration_us).length}ch`);
+
+  /** Who wrote how much, and how soon they answered the other. */
+  function writing() {
+    const turnsOf = (id) => utterances.filter((u) => u.participant === id);
+    const answers = (id) => {
+      const waits = source.utterances.flatMap((u, i) => {
+        const before = source.utterances[i - 1];
+        return before && u.participant === id && before.participant !== id ? [u.span.start_us - before.span.start_us] : [];
+      }).sort((a, b) => a - b);
+      return waits.length ? lengthOf(waits[waits.length >> 1]) : "–";
+    };
+    return table(["", ...parties.map((p) => nameOf(p.id))], [
+      ["Turns", ...parties.map((p) => turnsOf(p.id).length)],
+      ["Words", ...parties.map((p) => sum(turnsOf(p.id).map((u) => u.text.split(/\s+/).length)))],
+      ["Answers after (median)", ...parties.map((p) => answers(p.id))]]);
+  }
 
   const switches = parties.filter((p) => momentsOf.get(p.id).some(isKnown) || p.id === state.hero).map((p) =>
     el("button", { textContent: nameOf(p.id), "aria-pressed": String(p.id === state.hero), onclick: ({ target }) => {
@@ -303,7 +323,7 @@ function report(source) {
 
   legend();
   $("plot").setAttribute("aria-valuemax", Math.floor(duration / 1e6));
-  const linked = () => Number(/^#t=(\d+)$/.exec(location.hash)?.[1] ?? NaN) * 1e6;
+  const linked = () => axis.placeOf(Number(/^#t=(\d+)$/.exec(location.hash)?.[1] ?? NaN) * 1e6);
   addEventListener("hashchange", () => Number.isNaN(linked()) || at(linked()));
   const first = highlights[0] ?? momentsOf.get(state.hero).find(isKnown);
   if (!Number.isNaN(linked())) at(linked());
