@@ -4,7 +4,7 @@ Matched word by word, so its time grows with the length of the text alone.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -64,26 +64,53 @@ class _Lexicon(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     groups: list[_Group] = []
+    courtesies: Annotated[list[str], AfterValidator(checked_phrases)] = []
+    """Said out of politeness, whatever one feels."""
     remove: list[str] = []
     """Phrases of the files before that do not count here, as they are written there."""
 
 
 class CueLexicon:
-    def __init__(self, groups: Sequence[_Group], removed: frozenset[str]) -> None:
+    def __init__(self, groups: Sequence[_Group], courtesies: Sequence[str], removed: frozenset[str]) -> None:
         self._index = PhraseIndex(
             (phrase, group) for group in groups for phrase in group.phrases if phrase not in removed
         )
+        self._courtesies = PhraseIndex((phrase, None) for phrase in courtesies if phrase not in removed)
 
     def find(self, text: str) -> tuple[FoundCue, ...]:
-        """Cues of an English text that are not denied, by start; those of one kind do not overlap."""
+        """Cues of an English text that are not denied, by start; those of one kind do not overlap.
+
+        A cue inside a longer courtesy is none: "I'm afraid I can't".
+        """
         tokens = tokens_of(text, _TOKEN)
+        polite = list(self._polite(tokens))
         found = []
         for at, token in enumerate(tokens):
             for after, group in self._index.at(tokens, at):
                 if not ((group.negatable and _denied(tokens, at)) or (group.felt and _of_listener(tokens, at))):
                     start, end = token.start, tokens[after - 1].end
+                    if any(a <= start and end <= b and end - start < b - a for a, b in polite):
+                        continue
                     found.append(FoundCue(group.kind, text[start:end], start, end, group.label, group.strength))
         return _distinct(found)
+
+    def without_courtesies(self, text: str, cues: Sequence[FoundCue]) -> str:
+        """The English text less what is mere politeness; a courtesy that a cue has a part in stays."""
+        pieces, at = [], 0
+        for start, end in self._polite(tokens_of(text, _TOKEN)):
+            if not any(cue.start < end and start < cue.end for cue in cues):
+                pieces.append(text[at:start])
+                at = end
+        return " ".join((*pieces, text[at:]))
+
+    def _polite(self, tokens: Sequence[Token]) -> Iterator[tuple[int, int]]:
+        """Ranges of characters of the longest courtesies, in order."""
+        at = 0
+        while at < len(tokens):
+            after = max((after for after, _ in self._courtesies.at(tokens, at)), default=0)
+            if after:
+                yield tokens[at].start, tokens[after - 1].end
+            at = max(after, at + 1)
 
 
 def load_cues(*files: Path) -> CueLexicon:
@@ -92,17 +119,19 @@ def load_cues(*files: Path) -> CueLexicon:
     Raises InvalidInputError that lists every fault as `ours.yaml line 12: …`.
     """
     groups: list[_Group] = []
+    courtesies: list[str] = []
     removed: set[str] = set()
     for path in (DEFAULT_CUES, *files):
         lexicon = read_checked(path, _Lexicon, "cues")
-        known = {phrase for group in groups for phrase in group.phrases}
+        known = {phrase for group in groups for phrase in group.phrases} | set(courtesies)
         for phrase in lexicon.remove:
             if phrase not in known:
                 # Said at once, since a misspelt removal would silently remove nothing.
                 read_checked(path, _removing(known), "cues")
         removed |= set(lexicon.remove)
         groups += lexicon.groups
-    return CueLexicon(groups, frozenset(removed))
+        courtesies += lexicon.courtesies
+    return CueLexicon(groups, courtesies, frozenset(removed))
 
 
 def _removing(known: set[str]) -> type[_Lexicon]:

@@ -132,7 +132,9 @@ class TextStage:
         return ()
 
     def _in_context(self, turn: Utterance, english: str, cues: Sequence[FoundCue]) -> AffectScores:
-        scores = self._model.estimate(english)
+        meant = self._cues.without_courtesies(english, cues)
+        polite = meant != english and not _WORD.search(meant)
+        scores = self._nothing_felt() if polite else self._model.estimate(meant)
         if scores.labels is None and not cues:
             return scores
         own = _odds(scores.labels or self._model.prior, self._model.prior)
@@ -156,10 +158,23 @@ class TextStage:
             return scores
         return _rescored(scores, odds, self._model.prior, cues)
 
+    def _nothing_felt(self) -> AffectScores:
+        """Of a turn that is mere politeness: no evidence for any label."""
+        prior = self._model.prior
+        return AffectScores(dict(prior), *_placed_in_space(prior), max(prior.values()))
+
 
 def _odds(labels: Mapping[Label, float], prior: Mapping[Label, float]) -> dict[Label, float]:
     """What an answer says beyond the prior, as natural logarithms."""
     return {label: math.log(max(labels.get(label, 0), FLOOR) / max(prior.get(label, 0), FLOOR)) for label in LABELS}
+
+
+def _placed_in_space(labels: Mapping[Label, float]) -> tuple[float, float, float]:
+    """(valence, arousal, dominance) where the labels lie on average."""
+    valence, arousal, dominance = (
+        sum(p * AFFECT_OF_LABEL[label][axis] for label, p in labels.items()) for axis in range(3)
+    )
+    return valence, arousal, dominance
 
 
 def _rescored(
@@ -169,7 +184,7 @@ def _rescored(
     mass = {label: max(prior.get(label, 0), FLOOR) * math.exp(odds[label]) for label in LABELS}
     total = sum(mass.values())
     labels = {label: m / total for label, m in mass.items()}
-    placed = [sum(p * AFFECT_OF_LABEL[label][axis] for label, p in labels.items()) for axis in range(3)]
+    placed = _placed_in_space(labels)
     given = (scores.valence, scores.arousal, scores.dominance)
     valence, arousal, dominance = (
         place if value is None else (place + value) / 2 for place, value in zip(placed, given, strict=True)

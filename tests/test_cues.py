@@ -123,6 +123,27 @@ def test_a_negation_reaches_three_words_and_no_further_sentence() -> None:
     assert not CUES.find("I was never really worried")
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Good morning, thank you for calling, how can I help you today?", ""),
+        ("I'm so sorry about that, one moment.", "one moment"),
+        ("I completely understand that you are frustrated.", ""),
+        ("I'm afraid we can't do that.", "do that"),
+        ("No problem at all, you're very welcome. Have a great day!", ""),
+        ("My name is on it, thanks.", "My name is on it"),
+    ],
+)
+def test_courtesies_are_not_judged(text: str, meant: str) -> None:
+    assert CUES.find(text) == ()
+    assert CUES.without_courtesies(text, ()).strip(" ,.!?") == meant
+
+
+@pytest.mark.parametrize("text", ["Thank you so much!", "I'm afraid I will lose my house", "I'm sorry I ever called"])
+def test_what_is_more_than_courtesy_stays(text: str) -> None:
+    assert len(CUES.without_courtesies(text, CUES.find(text)).split()) >= 4
+
+
 def test_a_feeling_of_the_listener_is_not_the_speakers() -> None:
     assert not CUES.find("I understand you're very frustrated and I see why you are worried")
     assert CUES.find("you make me so angry")

@@ -54,6 +54,13 @@ def test_a_cue_moves_the_label_the_valence_and_is_the_evidence() -> None:
     assert sum(found.scores.labels.values()) == pytest.approx(1)  # type: ignore[union-attr]
 
 
+def test_mere_politeness_says_nothing() -> None:
+    found = TextStage(Plain(), CUES).read(turn("Thank you very much, have a great day!"), 1.0)
+    assert found.scores
+    assert found.scores.labels == Plain.prior
+    assert found.scores.evidence == ()
+
+
 def test_fine_after_three_complaints_is_not_satisfied() -> None:
     stage = TextStage(Plain(), CUES)
     assert top(TextStage(Plain(), CUES).read(turn("fine."), 1.0)) == "satisfied"

@@ -6,6 +6,7 @@ counts too: digits after "your card number, please?" are a card's however few th
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from affectline.models.signals import Span, Word
@@ -131,17 +132,22 @@ def redact_words(
         places.append((start, at))
     kept: list[Word] = []
     times: list[Redaction] = []
-    index = 0
-    for one in found:
-        while index < len(words) and places[index][1] <= one.start:
+    index = number = 0
+    while number < len(found):
+        while index < len(words) and places[index][1] <= found[number].start:
             kept.append(words[index])
             index += 1
-        first = index
-        while index < len(words) and places[index][0] < one.end:
-            index += 1
-        said = words[first:index]
-        span = Span(said[0].span.start_us, said[-1].span.end_us) if said else times[-1].span if times else whole
+        first, until = index, number
+        while until < len(found) and (until == number or (index > first and found[until].start < places[index - 1][1])):
+            while index < len(words) and places[index][0] < found[until].end:
+                index += 1
+            until += 1
+        said, group = words[first:index], found[number:until]
+        span = Span(said[0].span.start_us, said[-1].span.end_us) if said else whole
         if said:
-            kept.append(Word(placeholder(one.kind), span, min(word.confidence for word in said)))
-        times.append(Redaction(one.kind, span))
+            start, end = places[first][0], places[index - 1][1]
+            inside = [replace(one, start=max(0, one.start - start), end=min(end, one.end) - start) for one in group]
+            kept.append(Word(redact(text[start:end], inside), span, min(word.confidence for word in said)))
+        times += [Redaction(one.kind, span) for one in group]
+        number = until
     return (*kept, *words[index:]), tuple(times)

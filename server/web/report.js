@@ -1,6 +1,9 @@
 "use strict";
 // The page: transcript, why-panel, suggestions, selection, keys and sound around the affect line.
 
+/** What a cue is a sign of, for people; a feeling's own words are in the why-panel. */
+const CUES = { confusion: "does not follow", escalation: "may escalate", churn: "may leave", gratitude: "thankful", urgency: "in a hurry",
+  vulnerability: "be considerate" };
 const MODALITIES = { voice: "Voice", text: "Words", face: "Face", stress: "Stress", dynamics: "Conversation" };
 function report(source) {
   const call = indexCall(source);
@@ -33,7 +36,9 @@ function report(source) {
       el("div", {}, el("span", { className: "time muted", textContent: clockAt(u.span.start_us) }),
         parties.length > 2 ? el("b", { textContent: nameOf(u.participant) }) : null, badge,
         u.confidence < 0.5 ? el("span", { className: "muted", textContent: "hard to hear" }) : null),
-      text, u.translation ? el("i", { lang: "en", textContent: u.translation }) : null);
+      text, u.translation ? el("i", { lang: "en", textContent: u.translation }) : null,
+      ...u.cues.filter((cue) => CUES[cue.kind]).map((cue) => el("span", { className: "cue" },
+        el("b", { textContent: CUES[cue.kind] }), ` “${cue.phrase}”`)));
     if (badge) node.style.borderLeftColor = look.colours[badge.textContent] ?? "";
     return [u.id, { u, node, words: spelled ? [...text.children] : [] }];
   }));
