@@ -1,8 +1,8 @@
-"""Puts the tables made from benchmarks/results/*.json between the markers of README.md.
+"""Puts the tables made from benchmarks/results/*.json between the markers of README.md and docs/*.md.
 
     python -m benchmarks.tables [--check]
 
-A table NAME stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; a README uses those it wants.
+A table NAME stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; a text uses those it wants.
 """
 
 import argparse
@@ -106,12 +106,57 @@ def facts(document: Document) -> str:
     return f"{_table(heads, body)}\n\n{_source(document)}"
 
 
+def text(document: Document) -> str:
+    """Classes and polarity, with what it costs."""
+    classes, polarity, cost = document["classes"], document["polarity"], document["cost"]
+    low, high = classes["macro_f1_95"]
+    body = [
+        [
+            document["model"],
+            f"{classes['macro_f1']:.2f} ({low:.2f} to {high:.2f})",
+            f"{classes['ece']:.3f}",
+            f"{polarity['affectline']['macro_f1']:.2f}",
+            f"{cost['text_ms']:.1f} ms, with redaction and cues {cost['stage_ms']:.1f} ms",
+            f"{cost['disk_mb']:.0f} MB",
+        ],
+        ["VADER", "", "", f"{polarity['VADER']['macro_f1']:.2f}", f"{cost['vader_ms']:.1f} ms", ""],
+    ]
+    heads = [
+        "words",
+        f"macro F1 of {classes['classes']} classes (95 % interval)",
+        "calibration error",
+        "macro F1 of polarity",
+        "20 words, one thread",
+        "on disk",
+    ]
+    data = document["data"]
+    return f"{_table(heads, body)}\n\n{data['name']}: {classes['n']} texts. {_source(document)}"
+
+
+def redaction(document: Document) -> str:
+    """Recall and precision, and recall of every kind."""
+    kinds = list(document["results"]["affectline"]["recall_by_kind"])
+    body = []
+    for name, result in document["results"].items():
+        shares = [
+            f"{r['value']:.2f} ({r['95'][0]:.2f} to {r['95'][1]:.2f})" for r in (result["recall"], result["precision"])
+        ]
+        by_kind = [f"{right}/{total}" for right, total in (result["recall_by_kind"][kind] for kind in kinds)]
+        body.append([name, *shares, *by_kind, f"{result['ms_per_turn']:.1f} ms"])
+    heads = ["redaction", "recall", "precision", *(kind.replace("_", " ") for kind in kinds), "per turn"]
+    first = document["results"]["affectline"]
+    what = f"{document['list']}: {first['turns']} turns, {first['values']} values."
+    return f"{_table(heads, body)}\n\n{what} {_source(document)}"
+
+
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "transcript": (("transcript",), transcript),
     "speed": (("speed",), speed),
     "stages": (("speed",), stages),
     "facts": (("facts",), facts),
     "voice": (("voice_emodb", "voice_ravdess_speech", "voice_nemo_pl"), voice),
+    "text": (("text",), text),
+    "redaction": (("redaction",), redaction),
 }
 """Marker -> (each results/NAME.json, how they are shown)."""
 
@@ -149,19 +194,19 @@ def _source(document: Document) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Put the tables of the results into README.md.")
+    parser = argparse.ArgumentParser(description="Put the tables of the results into README.md and docs/*.md.")
     parser.add_argument("--check", action="store_true", help="only tell whether they are up to date")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="another file with markers")
-    args = parser.parse_args()
-    text = args.readme.read_text()
-    try:
-        done = filled(text)
-    except ValueError as error:
-        sys.exit(f"{args.readme.name}: {error}")
-    if args.check and done != text:
-        sys.exit(f"{args.readme.name} is out of date: run `python -m benchmarks.tables`")
-    if not args.check:
-        args.readme.write_text(done)
+    check = parser.parse_args().check
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text()
+        try:
+            done = filled(text)
+        except ValueError as error:
+            sys.exit(f"{path.name}: {error}")
+        if check and done != text:
+            sys.exit(f"{path.name} is out of date: run `python -m benchmarks.tables`")
+        if not check:
+            path.write_text(done)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class MiniLmWords:
     """Satisfies the TextAffect port."""
 
     model = "words-minilm@1"
-    languages = ("en",)
+    languages: tuple[str, ...] = ("en",)
 
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self._session = runtime.session(folder / "model.onnx", threads=1)
