@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from affectline.models.labels import Label
-from affectline.models.signals import F32, AffectScores, Encoding, FeatureStats, Transcription
+from affectline.models.signals import F32, U8, AffectScores, Encoding, Face, FeatureStats, Transcription
 
 Task = Literal[
     "speech_gate", "acoustic_encoder", "recogniser", "voice_affect", "text_affect", "face_detector", "expression"
@@ -87,3 +87,23 @@ class TextAffect(Protocol):
     """Languages the model knows."""
 
     def estimate(self, text: str) -> AffectScores: ...
+
+
+class FaceDetector(Protocol):
+    def detect(self, rgb: U8, *, min_score: float = 0.5) -> list[Face]:
+        """rgb uint8 [height, width, 3] -> faces, strongest first."""
+        ...
+
+
+class Expression(Protocol):
+    model: str
+    side: int
+    """Of the aligned face it takes, in pixels."""
+    labels: tuple[Label, ...]
+    """Of the columns that `estimate` gives."""
+    prior: Mapping[Label, float]
+    """As VoiceAffect.prior."""
+
+    def estimate(self, gray: F32) -> F32:
+        """Aligned faces, gray [n, side, side] in [0, 255] -> probabilities [n, labels], rows summing to 1."""
+        ...

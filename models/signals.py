@@ -65,6 +65,28 @@ class VideoFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """One picture of one camera, as it came."""
+
+    camera: str
+    image: bytes
+    """JPEG, PNG or WebP."""
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One face in a picture, in its pixels; the origin is the upper left corner."""
+
+    box: tuple[float, float, float, float]
+    """(left, top, right, bottom), inside the picture."""
+    score: float
+    """In [0, 1]."""
+    landmarks: F32
+    """[5, 2]: x, y of the eyes, the nose and the corners of the mouth; left in the picture first."""
+
+
+@dataclass(frozen=True, slots=True)
 class TextEvent:
     """A written turn (chat, e-mail) of one party."""
 

@@ -18,7 +18,7 @@ import soundfile
 from av.container import InputContainer
 
 from affectline.models.errors import InvalidInputError
-from affectline.models.signals import F32, AudioChunk, Span
+from affectline.models.signals import F32, AudioChunk, Span, VideoFrame
 
 MIN_RATE_HZ: Final = 8_000
 MAX_RATE_HZ: Final = 192_000
@@ -59,6 +59,8 @@ class Recording(ABC):
     """As the file declares it; None where it does not."""
     codec: str
     """E.g. `pcm_16`, `ulaw`, `flac`, `aac`, `opus`."""
+    has_video: bool = False
+    """Whether `pictures` gives any."""
     truncated: bool = False
     """Sound is missing or damaged: the file ends early or parts do not decode. Settled once `chunks` ends."""
 
@@ -68,6 +70,10 @@ class Recording(ABC):
     @abstractmethod
     def _blocks(self) -> Iterator[tuple[int, F32]]:
         """Yields (first sample, samples [channels, n]) in order; sets `truncated`."""
+
+    def pictures(self, camera: str, every_us: int) -> Iterator[VideoFrame]:
+        """The first video stream as pictures of `camera`, upright, at least `every_us` apart, on the sound's clock."""
+        yield from ()
 
     def chunks(self, frames: int = 4_096) -> Iterator[AudioChunk]:
         """The sound in chunks of `frames` samples per channel (fewer at the end and before a gap).
@@ -177,7 +183,7 @@ class _SoundfileRecording(Recording):
 
 
 class _AvRecording(Recording):
-    """Everything else, by FFmpeg; the first audio stream, video ignored."""
+    """Everything else, by FFmpeg; the first audio stream and the first video stream."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -191,6 +197,8 @@ class _AvRecording(Recording):
                 raise self._error("audio", f"a {container.format.name} file in which nothing decodes")
             # The decoder knows better than the header (HE-AAC doubles the rate).
             self.rate_hz, self.channels = first.sample_rate, first.layout.nb_channels
+            self._start_s = first.time or 0.0
+            self.has_video = _video(container) is not None
             self.codec = stream.codec_context.codec.canonical_name
             self.duration_us = self._declared_us(container)
         self.truncated = False
@@ -217,6 +225,26 @@ class _AvRecording(Recording):
         if stream.duration is not None and stream.time_base is not None:
             return int(stream.duration * stream.time_base * 1_000_000)
         return container.duration if name.startswith("matroska") and len(container.streams) == 1 else None
+
+    def pictures(self, camera: str, every_us: int) -> Iterator[VideoFrame]:
+        with self._open() as container:
+            stream = _video(container)
+            if stream is None:
+                return
+            stream.thread_type = "AUTO"
+            next_us = 0
+            for packet in _whole_packets(container, stream):
+                try:
+                    frames = packet.decode()
+                except av.error.FFmpegError:
+                    continue
+                for frame in frames:
+                    assert isinstance(frame, av.VideoFrame)
+                    at_us = round(((frame.time or 0.0) - self._start_s) * 1_000_000)
+                    if at_us >= next_us:
+                        next_us = at_us + every_us
+                        upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                        yield VideoFrame(camera, np.ascontiguousarray(upright, np.uint8), at_us)
 
     def _decode(self, container: InputContainer) -> Iterator[av.AudioFrame]:
         """Decodes what can be; a damaged packet is skipped and noted."""
@@ -259,6 +287,25 @@ class _AvRecording(Recording):
         if self.duration_us is not None:
             missing_us = self.duration_us - position * 1_000_000 // self.rate_hz
             self.truncated |= missing_us > _SLACK_US
+
+
+def _video(container: InputContainer) -> av.VideoStream | None:
+    """The first stream of moving pictures; the cover of an album is none."""
+    moving = (s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+    return next(moving, None)
+
+
+def _whole_packets(container: InputContainer, stream: av.VideoStream) -> "Iterator[av.Packet[av.VideoStream]]":
+    """Ends where the file cannot be read on."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            return
+        if packet is None:
+            return
+        yield packet
 
 
 def mute(chunk: AudioChunk, spans: Iterable[Span]) -> F32:

@@ -8,6 +8,8 @@ from affectline.pipelines.media import Recording
 from affectline.pipelines.session import CallConfig, Input
 from affectline.pipelines.timeline import CallTimeline, Notice, Output
 
+PICTURE_EVERY_US = 200_000
+
 
 class Session(Protocol):
     """What users of a call session need of it; see session.CallSession."""
@@ -30,8 +32,8 @@ def analyze_recording(
 ) -> CallTimeline:
     """The recording's timeline. `progress` is told the share done, in [0, 1], where the length is known.
 
-    Channels without a participant are left out. Raises InvalidInputError when a participant's channel is not in the
-    recording, or the recording cannot be read.
+    Channels without a participant are left out; the recording's video is that of the first camera. Raises
+    InvalidInputError when a participant's channel is not in the recording, or the recording cannot be read.
     """
     channels = {participant.channel for participant in config.participants}
     if max(channels) >= recording.channels:
@@ -40,9 +42,14 @@ def analyze_recording(
             f"found one on channel {max(channels)}"
         )
     session = open_session(config)
+    pictures = recording.pictures(config.cameras[0].id, PICTURE_EVERY_US) if config.cameras else iter(())
+    picture = next(pictures, None)
     for chunk in recording.chunks():
         if chunk.channel in channels:
             session.push(chunk)
+        while picture is not None and picture.at_us <= session.received_us:
+            session.push(picture)
+            picture = next(pictures, None)
         end_us = (chunk.start_sample + len(chunk.pcm)) * 1_000_000 // chunk.rate_hz
         progress(min(1.0, end_us / recording.duration_us) if recording.duration_us else 0.0)
     session.finish()

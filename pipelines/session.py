@@ -13,12 +13,22 @@ import numpy as np
 
 from affectline.models.errors import InvalidInputError
 from affectline.models.labels import Label
-from affectline.models.ports import RATE_HZ, AcousticEncoder, Recogniser, SpeechGate, TextAffect, VoiceAffect
+from affectline.models.ports import (
+    RATE_HZ,
+    AcousticEncoder,
+    Expression,
+    FaceDetector,
+    Recogniser,
+    SpeechGate,
+    TextAffect,
+    VoiceAffect,
+)
 from affectline.models.signals import (
     F32,
     AffectEstimate,
     AffectScores,
     AudioChunk,
+    EncodedFrame,
     FeatureStats,
     Gap,
     Modality,
@@ -30,9 +40,11 @@ from affectline.models.signals import (
 from affectline.pipelines.audio import ChannelAudio
 from affectline.pipelines.cues import CueLexicon
 from affectline.pipelines.dynamics import dynamics
+from affectline.pipelines.face import FaceSeconds, FaceStream
 from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import fuse
 from affectline.pipelines.language import written_language
+from affectline.pipelines.pictures import decode
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
 from affectline.pipelines.segmenter import Segment, Segmenter
 from affectline.pipelines.summary import summarise
@@ -40,6 +52,7 @@ from affectline.pipelines.text import TextStage, Understood, seconds_to_say
 from affectline.pipelines.timeline import (
     Absence,
     CallTimeline,
+    Camera,
     Consent,
     Moment,
     Notice,
@@ -61,6 +74,8 @@ PADDING_SAMPLES = 3 * RATE_HZ // 10
 """Sound before and after an utterance that the encoder hears too, so that no soft start is cut."""
 MAX_LAG_S = 5
 """A channel this far behind another has lost its media."""
+PICTURES_LATE_US = 1_000_000
+"""A moment waits so long for pictures that come later than its sound."""
 PARTIAL_EVERY_US = 1_500_000
 MIN_PARTIAL_US = 1_000_000
 NOISE_FRAMES = 100
@@ -90,6 +105,8 @@ class ModelSet:
     recogniser: Recogniser
     voice: VoiceAffect
     text: TextAffect
+    face_detector: FaceDetector
+    expression: Expression
     cues: CueLexicon
     versions: Mapping[str, str]
     """Task -> `name@version`."""
@@ -107,6 +124,7 @@ class CallConfig:
     """ISO 639-1 when known; None detects it per utterance."""
     interim_results: bool = False
     """Also yield partial transcripts and provisional moments while someone speaks."""
+    cameras: tuple[Camera, ...] = ()
 
     def __post_init__(self) -> None:
         channels = [p.channel for p in self.participants]
@@ -120,6 +138,12 @@ class CallConfig:
                 f"expected a channel of its own from 0 to {MAX_CHANNELS - 1} for each participant, "
                 f"found {', '.join(map(str, channels))}"
             )
+        for camera in self.cameras:
+            if camera.participant not in ids:
+                raise InvalidInputError(f"expected a participant of {', '.join(ids)}, found {camera.participant!r}")
+        for names in ([c.id for c in self.cameras], [c.participant for c in self.cameras if c.facing == "front"]):
+            if len(set(names)) < len(names) or not all(names):
+                raise InvalidInputError("expected an id of its own for each camera, and one front camera per party")
         if self.rate_hz not in RATES_HZ:
             raise InvalidInputError(
                 f"expected a sample rate from {RATES_HZ[0]} to {RATES_HZ[-1]} Hz, found {self.rate_hz}"
@@ -135,7 +159,7 @@ class ConsentChange:
     biometric_basis: str | None = None
 
 
-Input = AudioChunk | VideoFrame | TextEvent | Gap | ConsentChange
+Input = AudioChunk | VideoFrame | EncodedFrame | TextEvent | Gap | ConsentChange
 
 
 @dataclass(slots=True)
@@ -170,6 +194,8 @@ class _Party:
         self.languages: Counter[str] = Counter()
         """Language -> characters said in it."""
         self.noise_db: deque[float] = deque(maxlen=NOISE_FRAMES)
+        self.face: FaceSeconds | None = None
+        """What a front camera shows of them."""
 
     @property
     def withheld(self) -> str | None:
@@ -212,11 +238,17 @@ class CallSession:
         self._learn = learn
         self._windows: list[F32] = []
         """Voice features of the call, for the site baseline."""
-        self._priors = {model.model: model.prior for model in (models.voice, models.text)}
+        self._priors = {model.model: model.prior for model in (models.voice, models.text, models.expression)}
         self._transcriber = Transcriber(models.encoder, models.recogniser)
         self._text = TextStage(models.text, models.cues)
         self._parties = {p.id: _Party(p, config, models.gate) for p in config.participants}
         self._channels = {party.participant.channel: party for party in self._parties.values()}
+        self._cameras = {camera.id: camera for camera in config.cameras}
+        for camera in config.cameras:
+            if camera.facing == "front":
+                stream = FaceStream(models.face_detector, models.expression)
+                face = FaceSeconds(camera.participant, stream, models.expression.model)
+                self._parties[camera.participant].face = face
         self._engine = PolicyEngine(policies, config.participants)
         self._frame_samples = models.gate.frame_samples
         self._frame = 0
@@ -261,10 +293,8 @@ class CallSession:
                 return self._collect(self._write(item))
             case ConsentChange():
                 return self._collect(self._change_consent(item))
-            case VideoFrame():
-                return self._collect(
-                    self._notice("video_not_analysed", "No face model is loaded: video is not analysed.")
-                )
+            case VideoFrame() | EncodedFrame():
+                return self._collect(self._watch(item))
 
     def note(self, notice: Notice) -> None:
         """Keeps what limits this call and was found outside of it, for the timeline."""
@@ -394,7 +424,8 @@ class CallSession:
             elif self._config.interim_results:
                 yield from self._partial(party, segmenter.open_start, frame + 1)
         settled = segmenter.frame if segmenter.open_start is None else segmenter.open_start
-        yield from self._settle(party, self._frame_us(settled) // SECOND_US)
+        waits_us = 0 if party.face is None else PICTURES_LATE_US
+        yield from self._settle(party, max(0, self._frame_us(settled) - waits_us) // SECOND_US)
 
     def _read(
         self, party: _Party, start_frame: int, end_frame: int, *, goes_on: bool, final: bool
@@ -560,11 +591,20 @@ class CallSession:
             party.next_second += 1
 
     def _moment(self, party: _Party, second: int, known: _Second, *, final: bool) -> Moment:
-        affect, contributors = fuse(known.estimates, self._priors)
+        face: AffectEstimate | str = "no video"
+        if party.face is not None:
+            allowed = party.participant.biometric_allowed
+            face = party.face.second(second) if allowed else _no_face(party)
+            if final:
+                party.face.forget_before(second + 1)
+        estimates = known.estimates if isinstance(face, str) else [*known.estimates, face]
+        affect, contributors = fuse(estimates, self._priors)
         present = {c.modality for c in contributors}
         usual = known.withheld or ("speech too short" if known.speech_us else "no speech")
         modalities: tuple[Modality, ...] = ("voice", "text", "stress")
         absent = [Absence(m, known.absent.get(m, usual)) for m in modalities if m not in present]
+        if isinstance(face, str):
+            absent.append(Absence("face", face))
         span = _second_span(second)
         return Moment(
             id=f"m-{party.participant.id}-{second}",
@@ -572,13 +612,42 @@ class CallSession:
             participant=party.participant.id,
             affect=affect,
             contributors=contributors,
-            absent=(*absent, Absence("face", "no video")),
+            absent=tuple(absent),
             stress=known.stress,
             level_dbfs=round(_decibels(known.power / known.frames), 1) if known.frames else None,
             speech_ratio=known.speech_us / SECOND_US,
             revision=int(final),
             final=final,
         )
+
+    def _watch(self, frame: VideoFrame | EncodedFrame) -> Iterator[Output]:
+        """One picture: of a front camera the face is judged; a rear camera's is not looked at.
+
+        What is wrong with pictures is said once, not with each of them.
+        """
+        camera = self._cameras.get(frame.camera)
+        if camera is None:
+            known = ", ".join(self._cameras) or "none, since the call was opened without one"
+            message = f"Expected pictures of a camera of this call ({known}), found some of {frame.camera!r}."
+            yield from self._notice("unknown_camera", message)
+            return
+        party = self._parties[camera.participant]
+        name = party.participant.id
+        if party.face is None or camera.facing == "rear":
+            return
+        if not party.participant.biometric_allowed:
+            yield from self._notice(
+                "face_not_analysed", f"The face of {name} is not analysed: {_no_face(party)}.", name
+            )
+            return
+        if not party.next_second * SECOND_US <= frame.at_us <= self.received_us + MAX_LAG_S * 1_000_000:
+            message = f"Pictures of {name} came with a time that is over or far ahead; they are left out."
+            yield from self._notice("picture_out_of_time", message, name)
+            return
+        try:
+            party.face.feed(decode(frame) if isinstance(frame, EncodedFrame) else frame)
+        except InvalidInputError as error:
+            yield from self._notice("unusable_picture", f"Some pictures of {name} are left out: {error}.", name)
 
     def _write(self, event: TextEvent) -> Iterator[Output]:
         """A written turn: words without a voice."""
@@ -647,6 +716,10 @@ class CallSession:
         yield from suggestions
         if self._windows:
             self._learn(np.stack(self._windows))
+
+
+def _no_face(party: _Party) -> str:
+    return party.withheld or "agent face is not analysed"
 
 
 def _second_span(second: int) -> Span:

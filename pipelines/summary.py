@@ -158,9 +158,12 @@ def explain(moment: Moment, *, written: bool) -> str:
             causes.append(f"{'writes' if written else 'says'} " + ", ".join(f"“{cue}”" for cue in scores.evidence[:2]))
         elif share.modality == "text" and agrees:
             causes.append("the words fit")
+        elif share.modality == "face" and agrees:
+            causes.append(f"the face fits {label}")
         elif share.modality == "stress" and share.estimate.scores.evidence:
             causes.append(", ".join(share.estimate.scores.evidence[:2]))
-    return f"{'Reads' if written else 'Sounds'} {label}: {' and '.join(causes) or 'several weak signs together'}."
+    feels = "Reads" if written else "Seems" if any(c.modality == "face" for c in moment.contributors) else "Sounds"
+    return f"{feels} {label}: {' and '.join(causes) or 'several weak signs together'}."
 
 
 def _said(moment: Moment, utterances: Sequence[Utterance]) -> Utterance | None:

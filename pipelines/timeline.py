@@ -13,6 +13,7 @@ MUTE_MARGIN_US: Final = 300_000
 Role = Literal["customer", "agent", "other"]
 Consent = Literal["granted", "pending", "denied"]
 SuggestionKind = Literal["routing", "assist", "alert"]
+Facing = Literal["front", "rear"]
 FactKind = Literal["issue", "commitment", "open_question"]
 CueKind = Literal["confusion", "escalation", "churn", "gratitude", "urgency", "vulnerability", "emotion"]
 PersonalKind = Literal[
@@ -38,6 +39,16 @@ class Participant:
     @property
     def biometric_allowed(self) -> bool:
         return self.consent == "granted" and (self.role != "agent" or self.biometric_basis is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera of a call, and whom it shows."""
+
+    id: str
+    participant: str
+    facing: Facing
+    """Only a `front` camera shows its party's face; what a `rear` one shows is never judged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from affectline.pipelines.chat_file import ROLES, ChatFile, is_chat, read_chat
 from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, open_recording
 from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig
-from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
+from affectline.pipelines.timeline import CallTimeline, Camera, Consent, Participant, Role, muted_spans
 from affectline.server import models_cli, train_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
@@ -69,6 +69,10 @@ AgentBasis = Annotated[
         help="Legal basis on which the agent's voice is analysed, e.g. 'medical safety study, DPIA 12'; "
         "it is recorded with the result. Without one the agent's voice emotion stays off."
     ),
+]
+CameraOption = Annotated[
+    str,
+    typer.Option(help="Whose face a recording's video shows: a party's name, or - for nobody's."),
 ]
 Language = Annotated[str | None, typer.Option(help="Language spoken (en, de, …); found per utterance when absent.")]
 Raw = Annotated[
@@ -116,6 +120,7 @@ def analyze(
     channels: Channels = None,
     consent: ConsentOption = "granted",
     agent_voice_basis: AgentBasis = None,
+    camera: CameraOption = "customer",
     language: Language = None,
     raw: Raw = None,
     policies: PoliciesFile = None,
@@ -159,7 +164,9 @@ def analyze(
             else:
                 recording = open_recording(path, raw=_raw_format(raw))
                 parties = _participants(recording, channels, consent, agent_voice_basis)
-                jobs.append(_Call(recording, CallConfig(path.name, parties, recording.rate_hz, language)))
+                cameras = _cameras(recording, parties, camera)
+                config = CallConfig(path.name, parties, recording.rate_hz, language, cameras=cameras)
+                jobs.append(_Call(recording, config))
         _fetch_missing()
         engine = Engine(
             policies=policies,
@@ -265,6 +272,16 @@ def _fetch_missing() -> None:
     if names := models_cli.missing():
         Console(stderr=True).print("Fetching the models, once (about 240 MB) …", style="bold")
         models_cli.pull(names)
+
+
+def _cameras(recording: Recording, parties: tuple[Participant, ...], shows: str) -> tuple[Camera, ...]:
+    """The recording's own video as a front camera, where it has one that shows somebody's face."""
+    if not recording.has_video or shows == "-":
+        return ()
+    if shows not in {party.id for party in parties}:
+        known = ", ".join(party.id for party in parties)
+        raise InvalidInputError(f"expected --camera with one of {known}, or -; found {shows!r}")
+    return (Camera("video", shows, "front"),)
 
 
 def _participants(

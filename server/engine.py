@@ -22,6 +22,8 @@ DEFAULT_MODELS: Mapping[Task, str] = {
     "recogniser": "whisper-base",
     "voice_affect": "voice-open",
     "text_affect": "words-minilm",
+    "face_detector": "centerface",
+    "expression": "mini-xception",
 }
 
 
@@ -70,6 +72,8 @@ class Engine:
             recogniser=loaded["recogniser"],
             voice=loaded["voice_affect"],
             text=loaded["text_affect"],
+            face_detector=loaded["face_detector"],
+            expression=loaded["expression"],
             cues=load_cues(*cues),
             versions={task: known[name].id for task, name in chosen.items()},
         )

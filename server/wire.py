@@ -19,10 +19,10 @@ from affectline.models.signals import (
     AffectEstimate,
     AffectScores,
     AudioChunk,
+    EncodedFrame,
     Gap,
     Span,
     TextEvent,
-    VideoFrame,
     VocalFeatures,
     Word,
 )
@@ -34,6 +34,7 @@ from affectline.pipelines.timeline import (
     Absence,
     Affect,
     CallTimeline,
+    Camera,
     Contributor,
     Cue,
     Dynamics,
@@ -53,6 +54,7 @@ from affectline.pipelines.timeline import (
 from affectline.protos.v1 import analyze_pb2, recordings_pb2, timeline_pb2
 
 MAX_TEXT_CHARACTERS: Final = 16_384
+MAX_CAMERAS: Final = 8
 TIMELINE_PART_BYTES: Final = 2**20
 """About how large a part of a timeline may become; callers take 4 MiB by default."""
 MAX_PROBLEMS: Final = 20
@@ -109,6 +111,7 @@ MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
 KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
 PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
 GAP_REASONS: Final = _values(analyze_pb2.GapReason, "GAP_REASON_")
+FACINGS: Final = _values(analyze_pb2.CameraFacing, "CAMERA_FACING_")
 ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
 _ROLE_NAMES: Final = _names(ROLES)
 _CONSENT_NAMES: Final = _names(CONSENTS)
@@ -120,6 +123,7 @@ _MODALITY_NAMES: Final = _names(MODALITIES)
 _KIND_NAMES: Final = _names(KINDS)
 _PRIORITY_NAMES: Final = _names(PRIORITIES)
 _GAP_REASON_NAMES: Final = _names(GAP_REASONS)
+_FACING_NAMES: Final = _names(FACINGS)
 _ENCODING_NAMES: Final = _names(ENCODINGS)
 
 
@@ -238,6 +242,7 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
     _check_language(check, "config.language", language)
     participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
     _check_channels(check, participants, message.audio_channel_count)
+    cameras = _check_cameras(check, message.cameras, {participant.id for participant in participants})
     check.done()
     return (
         CallConfig(
@@ -246,9 +251,38 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
             rate_hz=message.sample_rate_hertz,
             language=language,
             interim_results=message.interim_results,
+            cameras=cameras,
         ),
         AudioFormat(_ENCODING_NAMES[message.encoding], message.sample_rate_hertz, message.audio_channel_count),
     )
+
+
+def _check_cameras(check: _Check, messages: Sequence[analyze_pb2.Camera], parties: set[str]) -> tuple[Camera, ...]:
+    check.that(len(messages) <= MAX_CAMERAS, "config.cameras", f"expected at most {MAX_CAMERAS}, found {len(messages)}")
+    cameras: list[Camera] = []
+    for index, message in enumerate(messages[:MAX_CAMERAS]):
+        field = f"config.cameras[{index}]"
+        check.length(message.id, f"{field}.id", 1, 64)
+        check.that(
+            message.participant in parties,
+            f"{field}.participant",
+            "expected the id of a participant, found another one",
+        )
+        check.that(
+            message.facing in _FACING_NAMES, f"{field}.facing", f"expected front or rear, found {message.facing}"
+        )
+        check.that(
+            message.id not in {c.id for c in cameras}, f"{field}.id", "expected an id of its own, found one again"
+        )
+        facing = _FACING_NAMES.get(message.facing, "rear")
+        front = {c.participant for c in cameras if c.facing == "front"}
+        check.that(
+            facing == "rear" or message.participant not in front,
+            f"{field}.facing",
+            "expected one front camera per participant, found a second one",
+        )
+        cameras.append(Camera(message.id, message.participant, facing))
+    return tuple(cameras)
 
 
 def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingConfig:
@@ -326,9 +360,8 @@ class CallReader:
             case "audio":
                 return list(self._read_audio(message.audio))
             case "video":
-                # The picture stays encoded: no model looks at it.
-                nothing = np.empty((0, 0, 3), np.uint8)
-                return [VideoFrame(message.video.camera, nothing, self._time_us(message.video.at_us))]
+                video = message.video
+                return [EncodedFrame(video.camera, video.image, self._time_us(video.at_us))]
             case "text":
                 return [self._read_text(message.text)]
             case "gap":
@@ -874,6 +907,10 @@ def call_config(config: CallConfig, audio: AudioFormat) -> analyze_pb2.AnalyzeRe
             audio_channel_count=audio.channels,
             language=config.language,
             interim_results=config.interim_results,
+            cameras=[
+                analyze_pb2.Camera(id=camera.id, participant=camera.participant, facing=FACINGS[camera.facing])
+                for camera in config.cameras
+            ],
         )
     )
 

@@ -31,7 +31,7 @@ AGENT = Participant("agent", "agent", 0, "granted")
 CHAT = ChatConfig("a chat", (CUSTOMER, AGENT))
 POLICIES = load_policies(DEFAULT_POLICIES)
 NOTHING: Any = None
-WORDS = ModelSet(NOTHING, NOTHING, NOTHING, NOTHING, Plain(), load_cues(), {"text_affect": Plain.model})
+WORDS = ModelSet(NOTHING, NOTHING, NOTHING, NOTHING, Plain(), NOTHING, NOTHING, load_cues(), {"text_affect": Plain.model})
 SECOND_US = 1_000_000
 
 

@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from affectline.models.errors import InvalidInputError, ModelMissingError
-from affectline.models.signals import AudioChunk, Gap, Span, TextEvent, VideoFrame
+from affectline.models.signals import AudioChunk, EncodedFrame, Gap, Span, TextEvent
 from affectline.pipelines.chat import ChatConfig
 from affectline.pipelines.media import open_recording
 from affectline.pipelines.session import CallConfig, ConsentChange, Input
@@ -77,7 +77,7 @@ class LevelSession:
                 written = Utterance("u", span, item.participant, item.text, (), "en", 1.0, True, 0)
                 self._utterances.append(written)
                 return [written]
-            case Gap() | ConsentChange() | VideoFrame():
+            case Gap() | ConsentChange() | EncodedFrame():
                 self._notices.append(Notice("seen", type(item).__name__, 0))
                 return [self._notices[-1]]
 
@@ -337,7 +337,7 @@ async def test_everything_reaches_the_session_in_order(launch: Launch) -> None:
         analyze_pb2.AnalyzeRequest(consent=analyze_pb2.ConsentChange(participant="anna")),
     )
     seen = [each.message for each in replies if isinstance(each, Notice)]
-    assert seen == ["VideoFrame", "Gap", "Gap", "ConsentChange"]
+    assert seen == ["EncodedFrame", "Gap", "Gap", "ConsentChange"]
 
 
 async def test_the_longest_call_ends_with_its_timeline(launch: Launch) -> None:

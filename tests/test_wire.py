@@ -13,12 +13,12 @@ from affectline.models.signals import (
     AffectEstimate,
     AffectScores,
     AudioChunk,
+    EncodedFrame,
     Gap,
     GapReason,
     Modality,
     Span,
     TextEvent,
-    VideoFrame,
     VocalFeatures,
     Word,
 )
@@ -27,6 +27,7 @@ from affectline.pipelines.timeline import (
     Absence,
     Affect,
     CallTimeline,
+    Camera,
     Consent,
     Contributor,
     Dynamics,
@@ -396,14 +397,36 @@ def consent(participant: str, value: int = 0, basis: str | None = None) -> analy
     return analyze_pb2.AnalyzeRequest(consent=analyze_pb2.ConsentChange(**fields))
 
 
+def test_cameras_are_read_as_they_were_written_and_slips_are_named() -> None:
+    front, rear = wire.FACINGS["front"], wire.FACINGS["rear"]
+
+    def camera(name: str, party: str, facing: Any) -> analyze_pb2.Camera:
+        return analyze_pb2.Camera(id=name, participant=party, facing=facing)
+
+    config, audio = wire.read_call_config(
+        config_message(cameras=[camera("face", "anna", front), camera("back", "anna", rear)])
+    )
+    assert config.cameras == (Camera("face", "anna", "front"), Camera("back", "anna", "rear"))
+    assert wire.read_call_config(wire.call_config(config, audio).config) == (config, audio)
+    slips = [camera("", "anna", front), camera("b", "nobody", rear), camera("c", "anna", 0), camera("c", "anna", front)]
+    with pytest.raises(wire.MessageError) as caught:
+        wire.read_call_config(config_message(cameras=slips))
+    fields = [field for field, _ in caught.value.problems]
+    assert fields == [
+        "config.cameras[0].id",
+        "config.cameras[1].participant",
+        "config.cameras[2].facing",
+        "config.cameras[3].id",
+        "config.cameras[3].facing",
+    ]
+
+
 def test_text_video_and_consent() -> None:
     call = reader()
     text = analyze_pb2.TextEvent(participant="anna", text="hello", at_us=5)
     assert call.read(analyze_pb2.AnalyzeRequest(text=text)) == [TextEvent("anna", "hello", 5)]
     picture = analyze_pb2.VideoFrame(camera="front", image=b"JPEG", at_us=7)
-    (frame,) = call.read(analyze_pb2.AnalyzeRequest(video=picture))
-    assert isinstance(frame, VideoFrame)
-    assert (frame.camera, frame.at_us) == ("front", 7)
+    assert call.read(analyze_pb2.AnalyzeRequest(video=picture)) == [EncodedFrame("front", b"JPEG", 7)]
     granted = wire.CONSENTS["granted"]
     assert call.read(consent("anna", granted, "agreement")) == [ConsentChange("anna", "granted", "agreement")]
     assert call.read(consent("anna")) == [ConsentChange("anna", "pending")]

@@ -1,7 +1,6 @@
 """Face detection with five landmarks: CenterFace (Xu et al. 2019, "CenterFace: Joint Face Detection and
 Alignment Using Face as Point")."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from affectline.models.convert.centerface import convert
 from affectline.models.errors import InvalidInputError
 from affectline.models.registry import ModelSpec
 from affectline.models.runtime import Runtime
-from affectline.models.signals import F32, U8
+from affectline.models.signals import F32, U8, Face
 from affectline.models.store import Artifact, Packaged, RawFile, Wheel, WheelMember
 
 STRIDE = 4
@@ -19,18 +18,6 @@ MULTIPLE = 32
 """Height and width that the network takes are multiples of this."""
 MAX_OVERLAP = 0.3
 """Intersection over union from which the weaker of two boxes is dropped."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Face:
-    """One face in a picture, in its pixels; the origin is the upper left corner."""
-
-    box: tuple[float, float, float, float]
-    """(left, top, right, bottom), inside the picture."""
-    score: float
-    """In [0, 1]."""
-    landmarks: F32
-    """[5, 2]: x, y of the eyes, the nose and the corners of the mouth; left in the picture first."""
 
 
 class CenterFace:

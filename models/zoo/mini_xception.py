@@ -1,5 +1,6 @@
 """Facial expression, the fallback: mini-Xception trained on FER2013 (Arriaga et al. 2017)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +28,12 @@ LABEL_OF_CLASS: Final[dict[str, Label]] = {
 
 
 class MiniXception:
+    model = "mini-xception@25.10.3"
+    side = SIDE
     labels: tuple[Label, ...] = tuple(LABEL_OF_CLASS.values())
     """Of the columns that `estimate` gives."""
+    prior: Mapping[Label, float] = dict.fromkeys(LABEL_OF_CLASS.values(), 0.1) | {"neutral": 0.4}
+    """By convention: most faces in front of a camera are neutral ones."""
 
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self._session = runtime.session(folder / "model.onnx")

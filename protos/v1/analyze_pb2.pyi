@@ -59,7 +59,7 @@ class _CameraFacing:
 class _CameraFacingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CameraFacing.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CAMERA_FACING_UNSPECIFIED: _CameraFacing.ValueType  # 0
-    """Not said; treated as rear."""
+    """Not said; refused."""
     CAMERA_FACING_FRONT: _CameraFacing.ValueType  # 1
     """At the person who holds it."""
     CAMERA_FACING_REAR: _CameraFacing.ValueType  # 2
@@ -69,7 +69,7 @@ class CameraFacing(_CameraFacing, metaclass=_CameraFacingEnumTypeWrapper):
     """Which way a camera looks."""
 
 CAMERA_FACING_UNSPECIFIED: CameraFacing.ValueType  # 0
-"""Not said; treated as rear."""
+"""Not said; refused."""
 CAMERA_FACING_FRONT: CameraFacing.ValueType  # 1
 """At the person who holds it."""
 CAMERA_FACING_REAR: CameraFacing.ValueType  # 2
@@ -105,6 +105,36 @@ GAP_REASON_MUTE: GapReason.ValueType  # 3
 Global___GapReason: _TypeAlias = GapReason  # noqa: Y015
 
 @_typing.final
+class Camera(_message.Message):
+    """A camera of a call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    FACING_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The sender's name for it; 1 to 64 characters, unique in the call."""
+    participant: _builtins.str
+    """Id of the party it shows."""
+    facing: Global___CameraFacing.ValueType
+    """Which way it looks; one front camera per party."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        participant: _builtins.str = ...,
+        facing: Global___CameraFacing.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facing", b"facing", "id", b"id", "participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Camera: _TypeAlias = Camera  # noqa: Y015
+
+@_typing.final
 class CallConfig(_message.Message):
     """What is known of a call before its first sample."""
 
@@ -117,6 +147,7 @@ class CallConfig(_message.Message):
     AUDIO_CHANNEL_COUNT_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     INTERIM_RESULTS_FIELD_NUMBER: _builtins.int
+    CAMERAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
     encoding: Global___AudioEncoding.ValueType
@@ -133,6 +164,10 @@ class CallConfig(_message.Message):
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[_timeline_pb2.Participant]:
         """One to eight, each on a channel of its own; sound of other channels is not looked at."""
 
+    @_builtins.property
+    def cameras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Camera]:
+        """At most eight; pictures of others are answered with a notice."""
+
     def __init__(
         self,
         *,
@@ -143,10 +178,11 @@ class CallConfig(_message.Message):
         audio_channel_count: _builtins.int = ...,
         language: _builtins.str | None = ...,
         interim_results: _builtins.bool = ...,
+        cameras: _abc.Iterable[Global___Camera] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "audio_channel_count", b"audio_channel_count", "encoding", b"encoding", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "audio_channel_count", b"audio_channel_count", "cameras", b"cameras", "encoding", b"encoding", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
@@ -186,33 +222,29 @@ Global___Audio: _TypeAlias = Audio  # noqa: Y015
 
 @_typing.final
 class VideoFrame(_message.Message):
-    """One picture of one camera."""
+    """One picture of one camera. Five per second are enough; when the service is busy the newest counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CAMERA_FIELD_NUMBER: _builtins.int
-    FACING_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     AT_US_FIELD_NUMBER: _builtins.int
     camera: _builtins.str
-    """The sender's name for the camera."""
-    facing: Global___CameraFacing.ValueType
-    """Which way it looks."""
+    """Id of a camera of the configuration."""
     image: _builtins.bytes
-    """JPEG, PNG or WebP."""
+    """JPEG, PNG or WebP of at most 40 million pixels."""
     at_us: _builtins.int
     """When it was taken."""
     def __init__(
         self,
         *,
         camera: _builtins.str = ...,
-        facing: Global___CameraFacing.ValueType = ...,
         image: _builtins.bytes = ...,
         at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "camera", b"camera", "facing", b"facing", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "camera", b"camera", "image", b"image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

