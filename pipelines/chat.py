@@ -95,7 +95,7 @@ class ChatSession:
     def __init__(self, config: ChatConfig, models: ModelSet, policies: PolicyPack) -> None:
         self._config = config
         self._models = models
-        self._text = TextStage(models.text, models.cues)
+        self._text = TextStage(models.text, models.cues, [p.id for p in config.participants])
         self._engine = PolicyEngine(policies, config.participants)
         self._known = [p.id for p in config.participants]
         self._consenting = {p.id for p in config.participants if p.consent == "granted"}
@@ -124,7 +124,7 @@ class ChatSession:
         self._at_us = turn.at_us
         if turn.participant not in self._consenting:
             return
-        name, text = turn.participant, turn.text.strip()
+        name, text = turn.participant, own_words(turn.text)
         before = self._open.get(name)
         self._start_us = max(turn.at_us, self._start_us)
         if before is not None:  # a second of its own for each turn
@@ -198,6 +198,19 @@ class ChatSession:
         for moment in sorted(found, key=lambda m: (m.span.end_us, m.participant)):
             self._moments.append(moment)
             self._suggestions += self._engine.feed(moment)
+
+
+def own_words(text: str) -> str:
+    """What an e-mail's writer wrote, without the lines they quote; all of it where there is nothing else."""
+    lines = text.strip().splitlines()
+    kept = [line for number, line in enumerate(lines) if not _quotes(lines, number)]
+    return "\n".join(kept).strip() or text.strip()
+
+
+def _quotes(lines: Sequence[str], number: int) -> bool:
+    """A line that begins with `>`, or one that says who wrote such lines ("On Monday … wrote:")."""
+    follows = next((line for line in lines[number + 1 : number + 3] if line.strip()), "")
+    return lines[number].startswith(">") or (lines[number].rstrip().endswith(":") and follows.startswith(">"))
 
 
 def check_language(language: str | None) -> None:

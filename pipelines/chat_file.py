@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from affectline.models.errors import InvalidInputError
 from affectline.models.signals import TextEvent
 from affectline.pipelines.chat import MAX_LENGTH_US, MAX_PARTICIPANTS, check_language
+from affectline.pipelines.redaction import find_personal, redact
 from affectline.pipelines.session import MAX_TEXT_CHARACTERS, MAX_WRITTEN
 from affectline.pipelines.text import seconds_to_say
 from affectline.pipelines.timeline import Role
@@ -132,12 +133,12 @@ class _Reader:
             raise InvalidInputError(f"expected one of {', '.join(ROLES)} as 'role', found {_shown(role)}")
         if name not in self.names:
             if len(self.names) >= MAX_PARTICIPANTS:
-                raise InvalidInputError(f"expected at most {MAX_PARTICIPANTS} participants, found {name!r} as well")
+                raise InvalidInputError(f"expected at most {MAX_PARTICIPANTS} participants, found one more")
             self.names.append(name)
             self.unknown[name] = number
         if name not in self._given and isinstance(role, str):
             if self.roles.setdefault(name, ROLES[role]) != role:
-                raise InvalidInputError(f"expected {name!r} as {self.roles[name]}, as before; found {role!r}")
+                raise InvalidInputError(f"expected the participant as {self.roles[name]}, as before; found {role!r}")
         elif name in ROLES:
             self.roles.setdefault(name, ROLES[name])
         if name in self.roles:
@@ -206,8 +207,9 @@ def _since(first: datetime | float, time: datetime | float, at: object) -> int:
 
 
 def _shown(value: object) -> str:
-    """The value as it is written, cut where it is long."""
+    """The value as it is written, without personal data, cut where it is long."""
     text = repr(value)
+    text = redact(text, find_personal(text))
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 

@@ -51,6 +51,8 @@ REPEATS: Final = 10
 """A question is compared with so many of the same party's next ones."""
 SAME: Final = 0.5
 """Two questions that share this part of their words are one."""
+UNREAD: Final = "[…]"
+"""Stands for what was said in a language that is not read: it answers, and is nothing else."""
 STEM_LETTERS: Final = 4
 """Words are compared by their beginnings: "arrive" and "arrival" are one."""
 _TOKEN: Final = re.compile(r"\[[^\[\]\s]{1,40}\]|\w+(?:'\w+)*|[.!?;,\n]")
@@ -471,7 +473,7 @@ def _same(one: _Question, other: _Question) -> bool:
 
 def _english(utterance: Utterance) -> str:
     """What the finder can read of it; empty for none."""
-    return utterance.text if utterance.language == "en" else utterance.translation or ""
+    return utterance.text if utterance.language == "en" else utterance.translation or UNREAD
 
 
 def _fact(kind: FactKind, sentence: _Sentence) -> Fact:

@@ -16,8 +16,8 @@ PRIOR: dict[Label, float] = {label: 0.46 if label == "neutral" else 0.06 for lab
 """Most seconds of most calls are neutral; it takes evidence to say otherwise."""
 MODALITY_WEIGHT: dict[Modality, float] = {"voice": 0.6, "text": 1.0, "face": 0.8, "stress": 0.2, "dynamics": 0.3}
 """Voice counts less than words: its first head learnt from acted speech in another language."""
-FLOOR = 0.02
-"""No model's zero is a certainty: the least probability a model's label counts with."""
+FLOOR = 0.01
+"""No model's zero is a certainty: added to each probability that is compared."""
 MIN_PROBABILITY = 0.45
 """Below this the answer is `unknown`."""
 MIN_EVIDENCE = 0.5
@@ -43,7 +43,7 @@ def fuse(
         if estimate.scores.labels is not None:
             prior = priors[estimate.model]
             for label in LABELS:
-                said, usual = (max(p.get(label, 0.0), FLOOR) for p in (estimate.scores.labels, prior))
+                said, usual = (p.get(label, 0.0) + FLOOR for p in (estimate.scores.labels, prior))
                 score[label] += weight * math.log(said / usual)
     top = max(score.values())
     exp = {label: math.exp(s - top) for label, s in score.items()}

@@ -91,7 +91,7 @@ WHISPER_DB, VOICE_DB = 1.0, 5.0
 has next to no harmonics, a voiced telephone voice mostly 5 dB or more."""
 MAX_WRITTEN = 5_000
 """Written turns and changes of consent taken in one call."""
-MAX_TEXT_CHARACTERS = 20_000
+MAX_TEXT_CHARACTERS = 16_384
 EXCITED: frozenset[Label] = frozenset(("frustrated", "angry", "anxious"))
 """A speaker's usual voice is not learnt from utterances that mostly sound or read like this."""
 
@@ -240,7 +240,7 @@ class CallSession:
         """Voice features of the call, for the site baseline."""
         self._priors = {model.model: model.prior for model in (models.voice, models.text, models.expression)}
         self._transcriber = Transcriber(models.encoder, models.recogniser)
-        self._text = TextStage(models.text, models.cues)
+        self._text = TextStage(models.text, models.cues, [p.id for p in config.participants])
         self._parties = {p.id: _Party(p, config, models.gate) for p in config.participants}
         self._channels = {party.participant.channel: party for party in self._parties.values()}
         self._cameras = {camera.id: camera for camera in config.cameras}
@@ -340,8 +340,7 @@ class CallSession:
         try:
             return self._parties[participant]
         except KeyError:
-            known = ", ".join(self._parties)
-            raise InvalidInputError(f"expected a participant of this call ({known}), found {participant!r}") from None
+            raise InvalidInputError("expected the id of a participant of this call, found another one") from None
 
     def _collect(self, items: Iterator[Output]) -> list[Output]:
         """Keeps what is final, and lets the policies see everything."""
@@ -627,8 +626,7 @@ class CallSession:
         """
         camera = self._cameras.get(frame.camera)
         if camera is None:
-            known = ", ".join(self._cameras) or "none, since the call was opened without one"
-            message = f"Expected pictures of a camera of this call ({known}), found some of {frame.camera!r}."
+            message = "Pictures of a camera that the call was not opened with are left out."
             yield from self._notice("unknown_camera", message)
             return
         party = self._parties[camera.participant]

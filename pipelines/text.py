@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from affectline.models.labels import AFFECT_OF_LABEL, LABELS, Label
@@ -22,12 +22,14 @@ ANSWER_US = 10_000_000
 """A yes or no this long after the other party's question answers it."""
 REFUTED_STRENGTH = 1.5
 """What "no" to "does it work now?" speaks for frustration. All four by convention: no dialogues are labelled."""
+MAX_STRENGTH = 5.0
 MAX_EVIDENCE = 5
 WORDS_PER_S = 3
 """As people talk: a written turn counts for as long as it would take to say."""
 MAX_WRITTEN_S = 30
 FLOOR = 0.005
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
+_PLACEHOLDER = re.compile(r"\[[A-Z_]+\]")
 _QUESTION = re.compile(r"[^.!?]+\?\s*$")
 _AS_SAID_BY_YOU = {"you": "I", "you're": "I'm", "you've": "I've", "your": "my", "yours": "mine", "yourself": "myself"}
 _YOU = re.compile(rf"\b(?:{'|'.join(sorted(_AS_SAID_BY_YOU, key=len, reverse=True))})\b", re.IGNORECASE)
@@ -71,10 +73,11 @@ class _Mood:
 class TextStage:
     """The words of one call, turn by turn in time order."""
 
-    def __init__(self, model: TextAffect, cues: CueLexicon) -> None:
+    def __init__(self, model: TextAffect, cues: CueLexicon, parties: Iterable[str] = ()) -> None:
+        """parties: how those who take part are called; where it is a name, it is one in what they say too."""
         self._model = model
         self._cues = cues
-        self._redactor = Redactor()
+        self._redactor = Redactor(parties)
         self._moods: dict[str, _Mood] = {}
         self._question: _Question | None = None
         """The last turn's, if it ended in one."""
@@ -87,6 +90,8 @@ class TextStage:
         said = self._redacted(said)
         known = said.language in self._model.languages
         english = said.text if known else said.translation
+        if english and not _WORD.search(_PLACEHOLDER.sub("", english)) and said.redactions:
+            return Understood(said, None, "nothing but personal data", 0.0)
         if not english:
             return Understood(said, None, f"words in {said.language!r} are not covered without translation", 0.0)
         found = self._cues.find(english)
@@ -138,9 +143,9 @@ class TextStage:
         if scores.labels is None and not cues:
             return scores
         own = _odds(scores.labels or self._model.prior, self._model.prior)
-        for cue in cues:
-            if cue.label:
-                own[cue.label] += cue.strength
+        for label, strength in _strengths(cues).items():
+            # A general model that hears nothing in support talk's phrases is no evidence against them.
+            own[label] = max(0.0, own[label]) + strength
         words = len(_WORD.findall(english))
         short = max(0.0, (SHORT_WORDS - words) / (SHORT_WORDS - 1))
         mood = self._moods.get(turn.participant)
@@ -162,6 +167,16 @@ class TextStage:
         """Of a turn that is mere politeness: no evidence for any label."""
         prior = self._model.prior
         return AffectScores(dict(prior), *_placed_in_space(prior), max(prior.values()))
+
+
+def _strengths(cues: Sequence[FoundCue]) -> dict[Label, float]:
+    """What cues add to each label's odds: a phrase said again adds nothing, and together at most MAX_STRENGTH."""
+    told = {(cue.label, cue.phrase.lower()): cue.strength for cue in cues}
+    found: dict[Label, float] = {}
+    for (label, _), strength in told.items():
+        if label:
+            found[label] = min(MAX_STRENGTH, found.get(label, 0.0) + strength)
+    return found
 
 
 def _odds(labels: Mapping[Label, float], prior: Mapping[Label, float]) -> dict[Label, float]:

@@ -29,7 +29,15 @@ from affectline.models.signals import (
 from affectline.pipelines import g711
 from affectline.pipelines.audio import MAX_JUMP_S
 from affectline.pipelines.chat import MAX_LENGTH_US, MAX_PARTICIPANTS, ChatConfig
-from affectline.pipelines.session import MAX_CHANNELS, MAX_WRITTEN, RATES_HZ, CallConfig, ConsentChange, Input
+from affectline.pipelines.session import (
+    MAX_CHANNELS,
+    MAX_TEXT_CHARACTERS,
+    MAX_WRITTEN,
+    RATES_HZ,
+    CallConfig,
+    ConsentChange,
+    Input,
+)
 from affectline.pipelines.timeline import (
     Absence,
     Affect,
@@ -53,7 +61,6 @@ from affectline.pipelines.timeline import (
 )
 from affectline.protos.v1 import analyze_pb2, recordings_pb2, timeline_pb2
 
-MAX_TEXT_CHARACTERS: Final = 16_384
 MAX_CAMERAS: Final = 8
 TIMELINE_PART_BYTES: Final = 2**20
 """About how large a part of a timeline may become; callers take 4 MiB by default."""

@@ -17,7 +17,7 @@ CUES = load_cues()
 FOUND = {
     "confusion": [
         "I don't understand what you mean",
-        "sorry, where is that?",
+        "sorry, can you say that again?",
         "I'm so lost",
         "can you repeat that please",
         "I’m not sure how to do that",

@@ -27,6 +27,15 @@ def test_without_evidence_the_answer_is_unknown() -> None:
     assert (affect.label, affect.valence, shares) == (UNKNOWN, None, ())
 
 
+@pytest.mark.parametrize("label", LABELS)
+def test_words_alone_can_say_each_label(label: Label) -> None:
+    """With the prior of a model that hears a lot of one label in its data."""
+    prior = {x: 0.47 if x == "neutral" else 0.23 if x == "satisfied" else 0.0375 for x in LABELS}
+    affect, _ = fuse([estimate(label, 0.97, modality="text")], {"model@1": prior})
+    assert affect.label == label
+    assert affect.probability > 0.55
+
+
 def test_too_poor_an_input_is_no_evidence_but_stays_visible() -> None:
     affect, shares = fuse([estimate("angry", quality=0.05)], PRIORS)
     assert affect.label == UNKNOWN

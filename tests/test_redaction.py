@@ -43,6 +43,16 @@ def spoken(text: str) -> tuple[Word, ...]:
         ("call me back at five five five, oh one two, three four", "call me back at [PHONE]"),
         ("the security code is one two three", "the security code is [CODE]"),
         ("my social is 078-05-1120", "my social is [ID]"),
+        ("card ４１１１ １１１１ １１１１ １１１１", "card [CARD]"),
+        ("card 4111\u200b1111 | 1111 * 1111", "card [CARD]"),
+        ("بطاقة ٤١١١ ١١١١ ١١١١ ١١١١", "بطاقة [CARD]"),
+        ("write jane＠example.com", "write [EMAIL]"),
+        (
+            "My card number is 4539 1488, I'm 688, I know 12, call me",
+            "My card number is [CARD], I'm [CARD], I know [CARD], call me",
+        ),
+        ("the code is 482913", "the code is [CODE]"),
+        ("Regards, K. O'Brien", "Regards, [NAME]"),
     ],
 )
 def test_a_value_gives_way_to_its_kind(text: str, expected: str) -> None:
@@ -60,6 +70,8 @@ def test_a_value_gives_way_to_its_kind(text: str, expected: str) -> None:
         "the card ending in 4242",
         "four out of five, and page forty-one",
         "[CARD] and [NAME]",
+        "I'm Happy with it. This is Ridiculous!",
+        "Date: Sun, 3 May 2026 12:00",
     ],
 )
 def test_what_is_nothing_personal_stays(text: str) -> None:
@@ -109,7 +121,8 @@ def test_every_character_of_the_plain_text_has_a_place(words: list[str]) -> None
 @pytest.mark.parametrize(
     "piece",
     ["a ", "1 ", "a-", "12 x ", "dot a at ", "@", "@a.", "via a,", "12 a street ", "My name is ", "S P E L ", "-", "A1",
-     "my address is 5 ", "born 4 5 ", "one two ", "GB12", "Anna ", "my password is ", "3 April, ", "card 4 ", "x."],
+     "my address is 5 ", "born 4 5 ", "one two ", "GB12", "Anna ", "my password is ", "3 April, ", "card 4 ", "x.",
+     "\n", " ", "card 1234 ", "12 Oak St, ", "born 1.1.1990 ", "a\n", "address is ", "Anna from ", "thanks "],
 )  # fmt: skip
 def test_a_flood_is_soon_done(piece: str) -> None:
     started_s = time.perf_counter()
@@ -125,6 +138,21 @@ def test_what_was_asked_for_is_expected_in_the_answer() -> None:
     assert redact("one one one two", call.find("one one one two", "en", 6_000_000, final=True)) == "[CARD]"
     later = "it was the one two three"
     assert redact(later, Redactor().find(later, "en", 0, final=True)) == later
+
+
+def test_an_answer_may_take_a_minute_to_type() -> None:
+    chat = Redactor()
+    chat.find("What is your date of birth?", "en", 0, final=True)
+    chat.find("One moment please", "en", 60_000_000, final=True)
+    text = "14/03/1987"
+    assert redact(text, chat.find(text, "en", 90_000_000, final=True)) == "[BIRTH_DATE]"
+
+
+def test_other_numbers_after_an_answer_are_left() -> None:
+    chat = Redactor()
+    chat.find("My phone number is 07700 900123", "en", 0, final=True)
+    text = "I ordered 120 of them, 100 blue and 20 red, on the second floor"
+    assert not chat.find(text, "en", 5_000_000, final=True)
 
 
 def test_a_name_that_was_given_is_known_from_then_on() -> None:

@@ -54,6 +54,28 @@ def test_a_cue_moves_the_label_the_valence_and_is_the_evidence() -> None:
     assert sum(found.scores.labels.values()) == pytest.approx(1)  # type: ignore[union-attr]
 
 
+def test_a_phrase_said_again_and_again_counts_once_and_cues_have_a_limit() -> None:
+    once = TextStage(Plain(), CUES).read(turn("it is still not working"), 1.0)
+    often = TextStage(Plain(), CUES).read(turn("it is still not working " * 300), 1.0)
+    assert once.scores
+    assert often.scores
+    assert often.scores.labels == pytest.approx(once.scores.labels)
+    many = "ridiculous, useless, annoying, unacceptable, unbelievable, frustrating, overcharged, a joke " * 3
+    assert 0.85 < max(TextStage(Plain(), CUES).read(turn(many), 1.0).scores.labels.values()) < 1  # type: ignore[union-attr]
+
+
+def test_a_turn_of_nothing_but_personal_data_is_not_judged() -> None:
+    stage = TextStage(Plain(), CUES)
+    stage.read(turn("Can I have your card number, please?", 0, "agent"), 1.0)
+    found = stage.read(turn("four nine two nine", 3), 1.0)
+    assert (found.utterance.text, found.scores, found.absent) == ("[CARD]", None, "nothing but personal data")
+
+
+def test_who_takes_part_is_known_by_name() -> None:
+    stage = TextStage(Plain(), CUES, ["Jane Hatherleigh", "agent"])
+    assert stage.read(turn("It is under Hatherleigh"), 1.0).utterance.text == "It is under [NAME]"
+
+
 def test_mere_politeness_says_nothing() -> None:
     found = TextStage(Plain(), CUES).read(turn("Thank you very much, have a great day!"), 1.0)
     assert found.scores

@@ -5,14 +5,15 @@ IBAN, national ids), the words around a value where there are none, and for name
 counts too: digits after "your card number, please?" are a card's however few they are.
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from affectline.models.signals import Span, Word
 from affectline.pipelines.redaction.lexicon import lexicon
 from affectline.pipelines.redaction.names import name_words, names
-from affectline.pipelines.redaction.numbers import Found, plain, runs
+from affectline.pipelines.redaction.numbers import Found, plain, runs, tidy
 from affectline.pipelines.redaction.places import addresses, emails
 from affectline.pipelines.redaction.values import codes, dates_of_birth, numbers, passwords
 from affectline.pipelines.timeline import PersonalKind, Redaction
@@ -20,7 +21,9 @@ from affectline.pipelines.timeline import PersonalKind, Redaction
 __all__ = ["Found", "Redactor", "find_personal", "placeholder", "redact", "redact_words"]
 
 ASKED_US: Final = 30_000_000
-"""So long after a question for personal data an answer is taken for it."""
+ASKED_TURNS: Final = 4
+"""So long, or for so many turns, after a question for personal data an answer is taken for it: people type slowly, and
+look for their card."""
 ASKING_CHARACTERS: Final = 160
 """The end of a turn that may ask for some."""
 UNFINISHED_DIGITS: Final = 4
@@ -38,8 +41,9 @@ def find_personal(
 
     language: ISO 639-1. expected: kinds that were just asked for. met: words of names known already.
     """
-    read = plain(text, language)
-    return _distinct(
+    clean = tidy(text)
+    read = plain(clean.text, language)
+    found = _distinct(
         (  # the surest first
             *emails(read),
             *codes(read),
@@ -47,45 +51,60 @@ def find_personal(
             *dates_of_birth(read, expected),
             *numbers(read, language, expected),
             *passwords(read),
-            *names(text, read, expected, met),
+            *names(clean.text, read, language, expected, met),
         )
     )
+    return tuple(clean.original(one) for one in found)
 
 
-def _distinct(found: Sequence[Found]) -> tuple[Found, ...]:
+def _distinct(found: Iterable[Found]) -> tuple[Found, ...]:
     """In order of place; what overlaps becomes one, of the kind that came first."""
     kept: list[Found] = []
+    order: dict[Found, int] = {}
     for one in found:
-        same = [other for other in kept if one.start < other.end and other.start < one.end]
-        kept = [other for other in kept if other not in same]
-        kind = same[0].kind if same else one.kind
-        kept.append(Found(kind, min(o.start for o in (one, *same)), max(o.end for o in (one, *same))))
-    return tuple(sorted(kept, key=lambda one: one.start))
+        first = bisect_right(kept, one.start, key=lambda other: other.end)
+        after = bisect_left(kept, one.end, key=lambda other: other.start)
+        same = kept[first:after]
+        kind = min(same, key=order.__getitem__).kind if same else one.kind
+        merged = Found(kind, min(o.start for o in (one, *same)), max(o.end for o in (one, *same)))
+        order[merged] = min((order[o] for o in same), default=len(order))
+        kept[first:after] = [merged]
+    return tuple(kept)
 
 
 class Redactor:
     """One conversation's, turn by turn in time order."""
 
-    def __init__(self) -> None:
-        self._until_us: dict[PersonalKind, int] = {}
-        """Until when a kind is expected."""
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        """names: of people that are known to take part."""
+        self._until: dict[PersonalKind, tuple[int, int]] = {}
+        """Kind -> (time, turn) until which, whichever is later, it is expected."""
+        self._turn = 0
         self._met: set[str] = set()
         """Words of the names so far."""
+        for name in names:
+            self._met.update(name_words(name))
 
     def find(self, text: str, language: str, start_us: int, *, final: bool) -> tuple[Found, ...]:
         """As find_personal. Only a final turn's questions count in what follows.
 
         Digits at the end of one that is not final may become anything, and are taken out.
         """
-        expected = frozenset(kind for kind, until_us in self._until_us.items() if start_us <= until_us)
+        expected = frozenset(
+            kind for kind, (until_us, turn) in self._until.items() if start_us <= until_us or self._turn <= turn
+        )
         found = find_personal(text, language, expected, frozenset(self._met))
         if final:
+            self._turn += 1
             self._met.update(*(name_words(text[one.start : one.end]) for one in found if one.kind == "name"))
-            self._until_us |= dict.fromkeys(_asked_for(text, found), start_us + ASKED_US)
+            until = (start_us + ASKED_US, self._turn + ASKED_TURNS - 1)
+            self._until |= dict.fromkeys(_asked_for(text, found), until)
             return found
-        read = plain(text, language)
+        clean = tidy(text)
+        read = plain(clean.text, language)
         last = [run for run in runs(read) if len(run.digits) >= UNFINISHED_DIGITS and len(read.text) - run.end <= 2]
-        return _distinct((*found, *(read.found("number", run.start, run.end) for run in last)))
+        open_ended = (clean.original(read.found("number", run.start, run.end)) for run in last)
+        return _distinct((*found, *open_ended))
 
 
 def _asked_for(text: str, found: Sequence[Found]) -> Iterator[PersonalKind]:

@@ -27,8 +27,8 @@ from faker.config import AVAILABLE_LOCALES
 from affectline.pipelines.redaction.lexicon import NAMES, without_accents
 
 MIN_BORN = 100
-MIN_SEEN = 2
-"""Times a name is written in small letters before it counts as an ordinary word."""
+MIN_SEEN, MIN_SEEN_NO_NAME, OFTEN = 2, 5, 60
+"""Times a name, or another word, is written in small letters to be an ordinary word, and to be a frequent one."""
 _WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 
 
@@ -79,8 +79,10 @@ def main() -> None:
     small = (word for text in texts if text != text.lower() for word in re.findall(r"[\w'-]+", text) if word.islower())
     seen = Counter(without_accents(word) for word in small)
     ordinary = {name for name in given | family if seen[name] >= MIN_SEEN}
+    ordinary |= {word for word, count in seen.items() if count >= MIN_SEEN_NO_NAME and _WORD.fullmatch(word)}
+    frequent = {word for word, count in seen.items() if count >= OFTEN and _WORD.fullmatch(word)}
     with gzip.GzipFile(NAMES, "wb", compresslevel=9, mtime=0) as packed:
-        for title, names in (("given", given), ("family", family), ("ordinary", ordinary)):
+        for title, names in (("given", given), ("family", family), ("ordinary", ordinary), ("frequent", frequent)):
             packed.write("\n".join((f"[{title}]", *sorted(names), "")).encode())
 
 

@@ -48,7 +48,8 @@ class Lexicon:
     given: frozenset[str]
     family: frozenset[str]
     ordinary: frozenset[str]
-    """Names that are words as well."""
+    """Words that people write in small letters; some of them are names as well."""
+    frequent: frozenset[str]
 
 
 def without_accents(word: str) -> str:
@@ -110,4 +111,5 @@ def lexicon() -> Lexicon:
         given=frozenset(names["given"]),
         family=frozenset(names["family"]),
         ordinary=frozenset(names["ordinary"]),
+        frequent=frozenset(names["frequent"]),
     )

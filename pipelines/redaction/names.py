@@ -1,7 +1,7 @@
 """Names of people: introduced, addressed, signed, or known from lists of names."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -17,8 +17,12 @@ SURE_CHARACTERS: Final = 3
 """Letters from which a name counts without any word that says so; one more at the start of a sentence."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_SIGN_OFF = re.compile(
-    r"(?<!\w)(?:cheers|thanks|thx|ty|regards|rgds|best|greetings|lg|vg|mfg|bises|saludos)[,.]?\s+$", re.IGNORECASE
+MAX_SIGNATURE: Final = 80
+"""Characters at the end of a text that a signature may be in."""
+_SIGNATURE = re.compile(
+    r"(?<!\w)(?:(?:cheers|thanks|thx|ty|regards|rgds|greetings|lg|vg|mfg|bises|saludos)[,.]?|best,)\s"
+    r"((?:[^\W\d_][\w.'’-]*\s?){1,3})[.!]?\s?$",
+    re.IGNORECASE,
 )
 _LETTER = r"[^\W\d_](?:\s+(?:for|as\s+in|like|wie|comme|de|jak)\s+[^\W\d_]+)?"
 _SPELT = re.compile(
@@ -38,7 +42,9 @@ class _Word:
     known: bool
     """A given or a family name."""
     common: bool
-    """Also an ordinary word."""
+    """Also an ordinary word …"""
+    frequent: bool
+    """… and a frequent one."""
     never: bool
 
     @classmethod
@@ -56,34 +62,41 @@ class _Word:
             given=given,
             known=given or plain in known.family,
             common=plain in known.ordinary,
+            frequent=plain in known.frequent,
             never=never or any(pattern.fullmatch(word) for pattern in known.near.values()),
         )
 
 
-def names(text: str, plain: Plain, expected: frozenset[PersonalKind], met: frozenset[str]) -> Iterator[Found]:
+def names(
+    text: str, plain: Plain, language: str, expected: frozenset[PersonalKind], met: frozenset[str]
+) -> Iterator[Found]:
     """expected: kinds that were just asked for; met: words of names in the conversation so far, see name_words."""
     known = lexicon()
     all_words = [_Word.of(match, number=match.start() in plain.numbers) for match in _WORD.finditer(text)]
     small = not any(word.capital and word.end - word.start > 1 for word in all_words)
     """Nothing is capitalised here, so small letters tell nothing."""
-    sure = [match.end() for match in known.sure.finditer(text)]
-    likely = [match.end() for match in known.likely.finditer(text)]
+    sure = {match.end() for match in known.sure.finditer(text)}
+    likely = {match.end() for match in known.likely.finditer(text)}
+    if signature := _SIGNATURE.search(text[-MAX_SIGNATURE:]):
+        signed = sure if signature[1][0].isupper() else likely
+        signed.add(len(text) - len(text[-MAX_SIGNATURE:]) + signature.start(1))
     asked = "name" in expected and len(all_words) <= MAX_ANSWER_WORDS
     until = 0
     for index, word in enumerate(all_words):
         if word.start < until or word.never:
             continue
-        signed = asked or _right_after(text, sure, word.start) or _signed(text, word)
+        told = asked or _right_after(text, sure, word.start)
         if len(word.plain) < 2 or word.plain in known.particles:
             following = all_words[index + 1] if index + 1 < len(all_words) else None
-            if not (signed and following and (word.capital or word.plain in known.particles)):
+            if not (told and following and (word.capital or word.plain in known.particles)):
                 continue
-        if signed:
+        if told:
             taken = word.capital or word.plain in known.particles or (small and (word.known or not word.common))
         elif _right_after(text, likely, word.start):
             taken = _likely(text, all_words, index, small=small)
         else:
-            taken = _by_itself(text, all_words, index, small=small) or _again(text, all_words, index, met)
+            taken = _by_itself(text, all_words, index, small=small, english=language == "en")
+            taken = taken or _again(text, all_words, index, met)
         if not taken:
             continue
         until = _end(text, all_words, index, small=small)
@@ -96,30 +109,33 @@ def names(text: str, plain: Plain, expected: frozenset[PersonalKind], met: froze
             yield Found("name", spelt.start(1), spelt.end(1))
 
 
-def _signed(text: str, word: _Word) -> bool:
-    """A name as the last word, after "thanks" or "cheers"."""
-    return not text[word.end :].strip(" .!") and _SIGN_OFF.search(text[: word.start]) is not None
+def _right_after(text: str, ends: Container[int], start: int) -> bool:
+    return any(end in ends and not text[end:start].strip(" \n,.:") for end in range(start - 3, start + 1))
 
 
-def _right_after(text: str, ends: Sequence[int], start: int) -> bool:
-    return any(0 <= start - end <= 3 and not text[end:start].strip(" \n,.:") for end in ends)
+def _opens(text: str, word: _Word) -> bool:
+    """Whether a word begins a sentence."""
+    before = text[max(0, word.start - 10) : word.start].strip()
+    return not before or before[-1] in ".!?"
 
 
 def _likely(text: str, all_words: Sequence[_Word], index: int, *, small: bool) -> bool:
     """After "this is", "I'm", "hi": a given name, another name, or a capitalised word that stands alone."""
     word, following, gap = _with_next(text, all_words, index)
     alone = not gap.isspace() or (following is not None and following.plain in lexicon().after_name)
-    if word.capital and (word.given or (alone and not word.common)):
+    if word.capital and not word.frequent and (word.given or (alone and not word.common)):
         return True
     return (word.capital or small) and word.known and not word.common
 
 
-def _by_itself(text: str, all_words: Sequence[_Word], index: int, *, small: bool) -> bool:
-    """Where no word says that a name comes."""
+def _by_itself(text: str, all_words: Sequence[_Word], index: int, *, small: bool, english: bool) -> bool:
+    """Where no word says that a name comes.
+
+    A given name alone counts in English only: other languages' own words are not known, and look like names.
+    """
     word, following, gap = _with_next(text, all_words, index)
     full = following is not None and gap == " " and following.known and not following.common and not following.never
-    before = text[: word.start].strip()
-    at_start = not before or before[-1] in ".!?"
+    at_start = _opens(text, word)
     if small:
         return full and word.given and not word.common and len(word.plain) > SURE_CHARACTERS
     if not word.capital:
@@ -132,17 +148,16 @@ def _by_itself(text: str, all_words: Sequence[_Word], index: int, *, small: bool
     if not word.given or len(word.plain) < SURE_CHARACTERS + (at_start and not possessive):
         return False
     if word.common or text[word.start : word.end].isupper():
-        vocative = before[-1:] == "," and text[word.end : word.end + 1] == ","
+        vocative = text[max(0, word.start - 2) : word.start].strip() == "," and text[word.end : word.end + 1] == ","
         return (full and not at_start) or vocative
-    return True
+    return english or full
 
 
 def _again(text: str, all_words: Sequence[_Word], index: int, met: frozenset[str]) -> bool:
     """Someone who was named before; "Will" is, where it opens a sentence, only if a comma follows."""
     word = all_words[index]
-    before = text[: word.start].strip()
-    opens = not before or before[-1] in ".!?"
-    return word.capital and word.plain in met and not (word.common and opens and text[word.end : word.end + 1] != ",")
+    vocative = text[word.end : word.end + 1] == ","
+    return word.capital and word.plain in met and not (word.common and _opens(text, word) and not vocative)
 
 
 def name_words(name: str) -> Iterator[str]:

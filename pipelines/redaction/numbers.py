@@ -1,6 +1,7 @@
 """Reads the numbers in a text, as they are written or said, and keeps where each stood."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -75,6 +76,42 @@ class _Word:
 
     def not_a_number_part(self) -> bool:
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """A text without tricks of writing, and where each character of it stands in the original."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    def original(self, found: Found) -> Found:
+        return Found(found.kind, self.starts[found.start], self.ends[found.end - 1])
+
+
+def tidy(text: str) -> Tidy:
+    """Fullwidth and other scripts' digits and letters as plain ones (NFKC), without invisible characters; white space
+    of any length is one."""
+    out: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    for at, char in enumerate(text):
+        kind = unicodedata.category(char)
+        if kind in ("Cf", "Cc") and not char.isspace():
+            continue
+        same = str(unicodedata.digit(char)) if kind == "Nd" else unicodedata.normalize("NFKC", char)
+        if char.isspace():
+            same = "\n" if char == "\n" else " "
+            if out and out[-1] in (" ", "\n"):
+                out[-1] = "\n" if "\n" in (out[-1], same) else " "
+                ends[-1] = at + 1
+                continue
+        for each in same:
+            out.append(each)
+            starts.append(at)
+            ends.append(at + 1)
+    return Tidy("".join(out), starts, ends)
 
 
 def plain(text: str, language: str) -> Plain:
@@ -162,7 +199,7 @@ def runs(plain: Plain) -> Iterator[Run]:
             between = 0
             continue
         between += 1
-        belongs = token in ",.-–—/()…+#_" or token.lower() in lexicon().fillers
+        belongs = token in ",.-–—/()…+#_|*·" or token.lower() in lexicon().fillers
         if digits and (not belongs or between > MAX_FILLERS):
             yield Run("".join(digits), tuple(places))
             digits, places = [], []

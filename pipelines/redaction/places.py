@@ -43,7 +43,8 @@ def _mail() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     mailbox = re.compile(rf"(?:{part}{connector}){{0,6}}{part}(?:\s\d+)*(?:,\s?\w(?:\s?-\s?\w)+,?)?\s?$", flags)
     top = r"(?:[a-z]{2,8}(?!\w)|[a-z](?:\s?-\s?|\s)[a-z](?!\w))"
     second = rf"(?:co|com|org|net|ac|gov|edu){dot}[a-z]{{2}}(?!\w)"
-    domain = re.compile(rf"{part}(?:\s{part})?(?:{connector}{part}){{0,5}}?{dot}(?:{second}|{top})", flags)
+    known_host = rf"(?:{alternatives(known['hosts'])})\s(?:com|de|fr|es|it|pl|nl|net|co\suk)(?!\w)"
+    domain = re.compile(rf"{known_host}|{part}(?:\s{part})?(?:{connector}{part}){{0,5}}?{dot}(?:{second}|{top})", flags)
     return at, mailbox, domain
 
 
@@ -114,9 +115,13 @@ def _unit() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 def addresses(plain: Plain, expected: frozenset[PersonalKind]) -> Iterator[Found]:
-    spans = [match.span() for street in _streets() for match in street.finditer(plain.text)]
-    for start, end in spans:
-        yield plain.found("address", _head(plain.text, start), _tail(plain.text, end))
+    small = not any(word[0].isupper() for word in re.findall(r"[^\W\d_]{2,}", plain.text))
+    for street in _streets():
+        for match in street.finditer(plain.text):
+            if not lexicon().months & set(match[0].lower().split()):  # "3 May 2026, 12:00"
+                yield plain.found(
+                    "address", _head(plain.text, match.start()), _tail(plain.text, match.end(), small=small)
+                )
     lives = [match.end() for match in lexicon().lives.finditer(plain.text)]
     if "address" in expected:
         lives.append(0)
@@ -127,7 +132,7 @@ def addresses(plain: Plain, expected: frozenset[PersonalKind]) -> Iterator[Found
         if clause:
             first = re.search(r"\d|[A-ZÀ-Þ]", clause[1])
             start = clause.start(1) + (first.start() if first else 0)
-            end = _tail(plain.text, start, begun=False)
+            end = _tail(plain.text, start, small=small, begun=False)
             if any(char.isdigit() for char in plain.text[start:end]) and " " in plain.text[start:end].strip():
                 yield plain.found("address", start, end)
 
@@ -142,11 +147,10 @@ def _head(text: str, start: int) -> int:
     return start
 
 
-def _tail(text: str, end: int, *, begun: bool = True) -> int:
+def _tail(text: str, end: int, *, small: bool, begun: bool = True) -> int:
     """Where an address ends whose street ends at `end` (begins there if not `begun`): after flat, place, post code."""
     unit, coming = _unit()
     known = lexicon()
-    small = not any(word[0].isupper() for word in re.findall(r"[^\W\d_]{2,}", text))
     at, coded, named = end, False, begun
     while True:
         gap = _GAP.match(text, at)
@@ -178,7 +182,7 @@ def _tail(text: str, end: int, *, begun: bool = True) -> int:
 
 
 def _ends(text: str, at: int) -> bool:
-    return not text[at:].strip(" .!")
+    return len(text) - at <= 3 and not text[at:].strip(" .!")
 
 
 def _postcode_soon(text: str, at: int) -> bool:

@@ -16,6 +16,9 @@ NEAR_CHARACTERS: Final = 70
 """How far before a value the words may be that say what it is; after it, half of that."""
 BIRTH_BEFORE, BIRTH_AFTER = 45, 25
 """As far may the word for it be before, or after, a date of birth."""
+ANSWER_WORDS: Final = 6
+LONG_ANSWER_DIGITS: Final = 5
+"""Digits so many are what was asked for even in a longer turn."""
 MANY_DIGITS: Final = 9
 """A number this long that nothing says to be harmless is taken out."""
 
@@ -76,20 +79,25 @@ _PREFIXED: Final = ("phone", "code")
 _IBAN_SAID = re.compile(r"\b(?:i\s?-?b\s?-?a\s?-?n|account|konto)\b.{0,35}$", re.IGNORECASE)
 
 
+def before(plain: Plain, start: int) -> str:
+    """What stands right before a value; bounded, so that time grows with the text alone."""
+    return plain.text[max(0, start - NEAR_CHARACTERS) : start]
+
+
 def kinds_near(plain: Plain, start: int, end: int) -> Iterator[tuple[str, bool]]:
     """(kind named before a value, whether nothing is between), the nearest first, or else what is named right after.
 
     `plain` is for what is said to be harmless.
     """
     near = lexicon().near
-    before = plain.text[max(0, start - NEAR_CHARACTERS) : start]
+    text = before(plain, start)
     named = [
         (match.end(), match.end() - match.start(), kind)
         for kind, pattern in near.items()
-        for match in pattern.finditer(before)
+        for match in pattern.finditer(text)
     ]
     for after, _, kind in sorted(named, reverse=True):
-        yield kind, not before[after:].strip(" :=#,")
+        yield kind, not text[after:].strip(" :=#,")
     if not named:
         rest = re.split(r"[.!?](?:\s|$)", plain.text[end : end + NEAR_CHARACTERS // 2])[0]
         follows = [(match.start(), kind) for kind, p in near.items() if kind != "plain" and (match := p.search(rest))]
@@ -102,8 +110,13 @@ def kind_near(plain: Plain, start: int, end: int) -> str | None:
 
 def numbers(plain: Plain, language: str, expected: frozenset[PersonalKind]) -> Iterator[Found]:
     """expected: kinds that were just asked for."""
+    misheard = False
     for run in runs(plain):
-        kind = "card" if _card_in(run.digits) else _kind_of(plain, run, language, expected)
+        whole = _card_in(run.digits)
+        kind = "card" if whole else _kind_of(plain, run, language, expected)
+        if kind is None and misheard and len(run.digits) > 1 and not _AMOUNT_AFTER.match(plain.text, run.end):
+            kind = "card"  # what is left of a card whose digits the recogniser broke up
+        misheard = (misheard or kind == "card") and not whole
         if kind is not None:
             prefix = (
                 {"phone": _PLUS, "code": _LETTER}[kind].search(plain.text[: run.start]) if kind in _PREFIXED else None
@@ -135,9 +148,9 @@ _BY_QUESTION: Final[tuple[PersonalKind, ...]] = ("card", "iban", "id", "account"
 
 def _kind_of(plain: Plain, run: Run, language: str, expected: frozenset[PersonalKind]) -> PersonalKind | None:
     size = len(run.digits)
-    if size < 3 or _AMOUNT_AFTER.match(plain.text, run.end) or _AMOUNT_BEFORE.search(plain.text[: run.start]):
+    if size < 3 or _AMOUNT_AFTER.match(plain.text, run.end) or _AMOUNT_BEFORE.search(before(plain, run.start)):
         return None
-    if size <= 4 and _LAST_FOUR.search(plain.text[: run.start]):
+    if size <= 4 and _LAST_FOUR.search(before(plain, run.start)):
         return None
     for near, just in kinds_near(plain, run.start, run.end):
         if near == "plain":
@@ -146,10 +159,12 @@ def _kind_of(plain: Plain, run: Run, language: str, expected: frozenset[Personal
         if (3 if just else low) <= size <= high:
             return kind
     written = plain.text[run.start : run.end]
-    for kind in _BY_QUESTION:
-        if kind in expected and not _DATE.fullmatch(written):
-            return kind
-    if _PLUS.search(plain.text[: run.start]) and plain.text[: run.start].rstrip()[-1:] != "(" and 8 <= size <= 15:
+    if size >= LONG_ANSWER_DIGITS or _is_answer(plain):
+        for kind in _BY_QUESTION:
+            if kind in expected and not _DATE.fullmatch(written):
+                return kind
+    ahead = before(plain, run.start)
+    if _PLUS.search(ahead) and ahead.rstrip()[-1:] != "(" and 8 <= size <= 15:
         return "phone"
     if _US_ID.fullmatch(written):
         return "id"
@@ -157,8 +172,14 @@ def _kind_of(plain: Plain, run: Run, language: str, expected: frozenset[Personal
         return "phone"
     if 9 <= size <= 12 and any(_is_phone(run.digits, region) for region in _REGIONS.get(language, ("US", "GB"))):
         return "phone"
-    serial = re.search(r"[A-Za-z]-?$", plain.text[: run.start])
+    serial = re.search(r"[A-Za-z]-?$", ahead)
     return "number" if size >= MANY_DIGITS and not serial else None
+
+
+def _is_answer(plain: Plain) -> bool:
+    """Whether a turn says little but digits: "Sure, it's 4929 1234", not "I ordered 100 of them, 50 blue"."""
+    words = [word for word in re.findall(r"[^\W\d_]+", plain.text) if word.lower() not in lexicon().fillers]
+    return len(words) <= ANSWER_WORDS
 
 
 def _is_phone(digits: str, region: str) -> bool:
@@ -196,7 +217,7 @@ def codes(plain: Plain) -> Iterator[Found]:
         right = next((size for size in sizes if begins[start + size] and iban.is_valid(value[:size])), None)
         if right is not None:
             yield found("iban", start, start + right)
-        elif _IBAN_SAID.search(plain.text[: places[start]]) and _IBAN_COUNTRIES.match(value):
+        elif _IBAN_SAID.search(before(plain, places[start])) and _IBAN_COUNTRIES.match(value):
             while end > start and not (
                 begins[end] and together[end - 1].isdigit()
             ):  # misheard, or corrected on the way
@@ -253,6 +274,6 @@ def _dates(plain: Plain) -> Iterator[tuple[int, int]]:
                 end = match.end()
             continue
         if (months and digits) or 4 <= digits <= 8:
-            article = re.search(r"\b(?:the|der|den|el|le|il)\s$", plain.text[:start], re.IGNORECASE)
-            yield article.start() if article else start, end
+            article = re.search(r"\b(?:the|der|den|el|le|il)\s$", plain.text[max(0, start - 5) : start], re.IGNORECASE)
+            yield start - len(article[0]) if article else start, end
         digits = months = between = 0
