@@ -148,6 +148,16 @@ def test_an_answer_may_take_a_minute_to_type() -> None:
     assert redact(text, chat.find(text, "en", 90_000_000, final=True)) == "[BIRTH_DATE]"
 
 
+def test_an_asked_for_name_is_taken_and_an_ordinary_word_in_its_place_is_not() -> None:
+    chat = Redactor()
+    chat.find("What is your last name?", "en", 0, final=True)
+    for text, expected in (
+        ("Perfect, that works great now!", "Perfect, that works great now!"),
+        ("Will Hope", "[NAME]"),
+    ):
+        assert redact(text, chat.find(text, "en", 1_000_000, final=True)) == expected
+
+
 def test_other_numbers_after_an_answer_are_left() -> None:
     chat = Redactor()
     chat.find("My phone number is 07700 900123", "en", 0, final=True)

@@ -12,7 +12,8 @@ from affectline.pipelines.timeline import PersonalKind
 
 MAX_NAME_WORDS: Final = 5
 MAX_ANSWER_WORDS: Final = 8
-"""Of an answer that is taken for the name that was asked for."""
+MAX_BARE_WORDS: Final = 3
+"""Of an answer that is taken for the name that was asked for; what is an ordinary word too only in a bare answer."""
 SURE_CHARACTERS: Final = 3
 """Letters from which a name counts without any word that says so; one more at the start of a sentence."""
 
@@ -85,7 +86,7 @@ def names(
     for index, word in enumerate(all_words):
         if word.start < until or word.never:
             continue
-        told = asked or _right_after(text, sure, word.start)
+        told = _right_after(text, sure, word.start) or (asked and (not word.common or len(all_words) <= MAX_BARE_WORDS))
         if len(word.plain) < 2 or word.plain in known.particles:
             following = all_words[index + 1] if index + 1 < len(all_words) else None
             if not (told and following and (word.capital or word.plain in known.particles)):
