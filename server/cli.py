@@ -83,6 +83,7 @@ VoiceModel = Annotated[
     str | None,
     typer.Option(help="Another voice model by its name, or a head made by `affectline train voice` by its path."),
 ]
+FaceModel = Annotated[str | None, typer.Option(help="Another expression model by its name.")]
 AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Use models under a restricted licence.")]
 SiteFolder = Annotated[
     Path | None,
@@ -127,6 +128,7 @@ def analyze(
     cues: CueFiles = None,
     site: SiteFolder = None,
     voice_model: VoiceModel = None,
+    face_model: FaceModel = None,
     accept_license: AcceptLicense = False,
     json_out: Annotated[
         str | None, typer.Option("--json", metavar="OUT|-", help="Write the timeline as JSON; - for standard output.")
@@ -153,6 +155,7 @@ def analyze(
             "--agent-voice-basis": agent_voice_basis,
             "--site": site,
             "--voice-model": voice_model,
+            "--face-model": face_model,
         }
         if (given := [name for name, value in sound.items() if value]) and all(map(is_chat, files)):
             raise InvalidInputError(f"expected a recording with {given[0]}, found written conversations only")
@@ -173,6 +176,7 @@ def analyze(
             cues=cues or (),
             site=site,
             voice_model=voice_model,
+            face_model=face_model,
             accept_licences=accept_license,
         )
         for path, job in zip(files, jobs, strict=True):

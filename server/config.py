@@ -68,6 +68,9 @@ class ServerConfig(BaseModel):
         default=None,
         description="Another voice model: a registered one by name, or a file written by `affectline train voice`.",
     )
+    face_model: str | None = Field(
+        default=None, description="Another expression model: a registered one by name; mini-xception by default."
+    )
     accept_license: bool = Field(default=False, description="Models under a restricted licence may be used.")
     site_dir: Path | None = Field(
         default=None,

@@ -36,6 +36,7 @@ class Engine:
         store: Store | None = None,
         runtime: Runtime | None = None,
         voice_model: str | None = None,
+        face_model: str | None = None,
         policies: Path | None = None,
         cues: Sequence[Path] = (),
         site: Path | None = None,
@@ -43,6 +44,7 @@ class Engine:
     ) -> None:
         """`voice_model`: another registered one by name, or a file written by `affectline train voice`.
 
+        `face_model`: another registered expression model by name.
         `policies`: another pack than the default one.
         `cues`: files that add to or take from the default cue lexicon, in order.
         `site`: folder in which the site baseline is kept; None neither learns nor uses one.
@@ -56,6 +58,8 @@ class Engine:
             chosen["voice_affect"] = spec.name
         elif voice_model:
             chosen["voice_affect"] = voice_model
+        if face_model:
+            chosen["expression"] = face_model
         for task, name in chosen.items():
             if name not in known or known[name].task != task:
                 fitting = ", ".join(spec.name for spec in known.values() if spec.task == task)

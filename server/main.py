@@ -173,6 +173,7 @@ def run(config: ServerConfig) -> None:
     def load() -> Opener:
         return Engine(
             voice_model=config.voice_model,
+            face_model=config.face_model,
             policies=config.policies,
             cues=config.cues,
             site=config.site_dir,

@@ -1,0 +1,221 @@
+"""Faces: expression accuracy, detection, and the whole path from picture to answer, beside what others would use.
+
+    python -m benchmarks.face --data DIR [--clips DIR] [--json FILE]
+
+DIR holds labels.csv (path, label, and maybe split, of which `validation` or `test` is scored) and gray or colour faces,
+or a faces.zip of the same. `--clips` holds labels.csv (path, label of face, no_face, face_then_no_face,
+no_face_then_face) and video files, for detection and for the whole path. Peers run in the same run where they are
+installed: the `fer` package and DeepFace, each with its own detector and its own network.
+"""
+
+import argparse
+import csv
+import io
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from affectline.models.registry import all_models
+from affectline.models.runtime import Runtime
+from affectline.models.signals import F32, U8, VideoFrame
+from affectline.models.training.voice import calibration_error, uar
+from affectline.pipelines.face import FaceStream
+from benchmarks.common import arguments, bootstrap, pulled, report
+
+CLASSES: Final = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+"""Of FER2013, in the order of the networks' columns."""
+ALSO: Final = {
+    "angry": "anger", "happy": "happiness", "sad": "sadness", "ang": "anger", "dis": "disgust", "fea": "fear",
+    "hap": "happiness", "sur": "surprise", "neu": "neutral", "disgusted": "disgust", "fearful": "fear",
+    "surprised": "surprise",
+}  # fmt: skip
+EVERY_US: Final = 200_000
+Answer = Callable[[Sequence[U8]], F32]
+"""Gray faces [side, side] -> probabilities [n, 7] in the order of CLASSES."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    gray: tuple[U8, ...]
+    label: npt.NDArray[np.int64]
+
+
+def load_faces(data: Path, limit: int | None) -> Faces:
+    """Exits with a sentence when there is nothing to score."""
+    packed = data / "faces.zip"
+    archive = zipfile.ZipFile(packed) if packed.is_file() else None
+
+    def read(name: str) -> bytes:
+        return archive.read(name) if archive else (data / name).read_bytes()
+
+    try:
+        rows = list(csv.DictReader(io.StringIO(read("labels.csv").decode("utf-8"))))
+    except (OSError, KeyError):
+        sys.exit(f"expected labels.csv (path,label) or faces.zip in {data}, found none: give a folder with --data DIR")
+    parts = {row.get("split", "") for row in rows}
+    part = next((name for name in ("test", "validation", "valid", "val") if name in parts), None)
+    rows = [row for row in rows if part is None or row["split"] == part]
+    known = [(row["path"], ALSO.get(row["label"], row["label"])) for row in rows]
+    known = [(path, label) for path, label in known if label in CLASSES]
+    if not known:
+        sys.exit(f"expected labels of {', '.join(CLASSES)}; found {', '.join(sorted({r['label'] for r in rows})[:9])}")
+    if limit is not None:
+        known = [known[i] for i in np.random.default_rng(7).permutation(len(known))[:limit]]
+    pictures = tuple(_gray(read(path)) for path, _ in known)
+    return Faces(pictures, np.array([CLASSES.index(label) for _, label in known]))
+
+
+def _gray(data: bytes) -> U8:
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert found is not None, "a picture that does not decode"
+    return np.asarray(found, np.uint8)
+
+
+def ours(name: str) -> Answer:
+    model = pulled(name, Runtime(threads=1))
+
+    def answer(faces: Sequence[U8]) -> F32:
+        resized = [cv2.resize(face, (model.side, model.side), interpolation=cv2.INTER_AREA) for face in faces]
+        return np.asarray(model.estimate(np.stack(resized).astype(np.float32)), np.float32)
+
+    return answer
+
+
+def score(faces: Faces, answer: Answer) -> dict[str, Any]:
+    """Accuracy, UAR, calibration error with intervals, recall per class, and milliseconds per face, one at a time."""
+    probabilities = np.concatenate([answer(faces.gray[i : i + 64]) for i in range(0, len(faces.gray), 64)])
+    guess = probabilities.argmax(axis=1)
+    pairs = np.stack((faces.label, guess), axis=1)
+    low, high = bootstrap(lambda p: float((p[:, 0] == p[:, 1]).mean()), pairs, [str(i) for i in range(len(pairs))])
+    took = []
+    for face in faces.gray[:200]:
+        started_s = time.perf_counter()
+        answer([face])
+        took.append(time.perf_counter() - started_s)
+    return {
+        "n": len(guess),
+        "accuracy": round(float((guess == faces.label).mean()), 4),
+        "accuracy_95": [round(low, 4), round(high, 4)],
+        "uar": round(uar(faces.label, guess), 4),
+        "ece": round(calibration_error(guess == faces.label, probabilities.max(axis=1)), 4),
+        "recall": {
+            name: round(float((guess[faces.label == i] == i).mean()), 3)
+            for i, name in enumerate(CLASSES)
+            if (faces.label == i).any()
+        },
+        "ms_per_face": round(1e3 * float(np.median(took)), 2),
+    }
+
+
+def pictures(path: Path) -> Iterator[VideoFrame]:
+    next_us = 0
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            at_us = round((frame.time or 0) * 1e6)
+            if at_us >= next_us:
+                next_us = at_us + EVERY_US
+                yield VideoFrame("front", np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), at_us)
+
+
+def watch(clips: Path, expression: str) -> dict[str, Any]:
+    """Whether face and absence come as labelled, and what a picture costs from pixels to answer, on one thread."""
+    runtime = Runtime(threads=1)
+    detector, network = pulled("centerface", runtime), pulled(expression, runtime)
+    with (clips / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    right, detect_ms, whole_ms, seen, shown = {}, [], [], 0, 0
+    for row in rows:
+        stream, states = FaceStream(detector, network), []
+        for picture in pictures(clips / row["path"]):
+            small = np.asarray(cv2.resize(picture.rgb, (640, 480), interpolation=cv2.INTER_AREA), np.uint8)
+            started_s = time.perf_counter()
+            found = detector.detect(small)
+            detect_ms.append(1e3 * (time.perf_counter() - started_s))
+            if row["label"] == "face":
+                shown += 1
+                seen += bool(found)
+            started_s = time.perf_counter()
+            look = stream.feed(picture)
+            whole_ms.append(1e3 * (time.perf_counter() - started_s))
+            if look is not None and "a face that only just came" not in look.flaws:
+                states.append("face" if look.face is not None else "no_face")
+        steady = [name for name, run in groupby(states) if len(list(run)) > 1]
+        right[row["path"]] = "_then_".join(name for name, _ in groupby(steady)) == row["label"]
+    return {
+        "clips": len(rows),
+        "switching_right": sum(right.values()),
+        "wrong": [path for path, ok in right.items() if not ok],
+        "detection_recall": round(seen / max(1, shown), 4),
+        "detect_640x480_ms": round(float(np.median(detect_ms)), 1),
+        "whole_ms": round(float(np.median(whole_ms)), 1),
+        "pictures_per_second": round(1e3 / float(np.median(whole_ms)), 1),
+    }
+
+
+def peers() -> dict[str, Callable[[U8], Any]]:
+    """Whole paths of others, picture -> answer, where they are installed."""
+    found: dict[str, Callable[[U8], Any]] = {}
+    try:
+        detector = import_module("fer.fer").FER(mtcnn=False)
+        found["fer"] = detector.detect_emotions
+    except Exception as error:  # a peer may fail in any way it likes
+        print(f"fer: not run ({type(error).__name__}: {error})")
+    try:
+        deepface = import_module("deepface").DeepFace
+        found["deepface"] = lambda rgb: deepface.analyze(rgb[..., ::-1], actions=["emotion"], enforce_detection=False)
+    except Exception as error:
+        print(f"deepface: not run ({type(error).__name__}: {error})")
+    return found
+
+
+def time_peers(clips: Path) -> dict[str, Any]:
+    """Milliseconds per picture of each peer's whole path, over the pictures of the clips that show a face."""
+    results = {}
+    for name, answer in peers().items():
+        took = []
+        try:
+            for row in csv.DictReader((clips / "labels.csv").open(newline="", encoding="utf-8")):
+                for picture in pictures(clips / row["path"]) if row["label"] == "face" else ():
+                    started_s = time.perf_counter()
+                    answer(picture.rgb)
+                    took.append(1e3 * (time.perf_counter() - started_s))
+        except Exception as error:
+            print(f"{name}: stopped ({type(error).__name__}: {error})")
+        if took:
+            results[name] = {"whole_ms": round(float(np.median(took)), 1), "pictures": len(took)}
+    return results
+
+
+def main() -> None:
+    parser: argparse.ArgumentParser = arguments("Faces: expression, detection, and the whole path.")
+    parser.set_defaults(data=Path("../shared/data/fer2013"))
+    parser.add_argument("--clips", type=Path, metavar="DIR", default=Path("../shared/data/face_video_clips"))
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    faces = load_faces(args.data, args.limit)
+    names = [name for name, spec in all_models().items() if spec.task == "expression"]
+    results: dict[str, Any] = {"expression": {name: score(faces, ours(name)) for name in names}}
+    best = max(names, key=lambda name: results["expression"][name]["accuracy"])
+    if (args.clips / "labels.csv").is_file():
+        results["path"] = {"expression": best, **watch(args.clips, best)}
+        results["peers"] = time_peers(args.clips)
+    for name, values in results.items():
+        print(f"{name}: {values}", flush=True)
+    headline = {key: results["expression"][best][key] for key in ("accuracy", "uar", "ece", "n", "ms_per_face")}
+    headline |= {key: value for key, value in results.get("path", {}).items() if isinstance(value, int | float)}
+    report("face", {"data": {"name": args.data.name}, "best": best, **results}, headline, args.json)
+
+
+if __name__ == "__main__":
+    main()
