@@ -62,10 +62,13 @@ function report(source) {
   $("transcript").addEventListener("mouseover", ({ target }) => line.point(heardAt(target)?.word?.span));
   $("transcript").addEventListener("mouseleave", () => line.point(null));
 
-  /** What the party in question says at this time, or later in the same moment, or earlier. */
+  /** What the party in question says at this time, or most of in the moment that was chosen, or later in it, or earlier. */
   function utteranceNear(us) {
     const span = momentAt(state.who, us)?.span;
-    return utteranceAt(state.who, us) ?? (span && (utteranceAt(state.who, span.end_us - 1) ?? utteranceAt(state.who, span.start_us)));
+    const here = utteranceAt(state.who, us), after = span && utteranceAt(state.who, span.end_us - 1);
+    const shared = (u) => Math.min(u.span.end_us, span.end_us) - Math.max(u.span.start_us, span.start_us);
+    if (here && after && us === span.start_us && (!audio || audio.paused)) return shared(after) > shared(here) ? after : here;
+    return here ?? after ?? (span && utteranceAt(state.who, span.start_us));
   }
 
   let current = null, currentWord = null;
