@@ -43,6 +43,7 @@ from affectline.server import wire
 from affectline.server.client import RemoteError, open_channel, stream_call
 from affectline.server.config import ServerConfig
 from affectline.server.main import Server
+from affectline.server.services.analyze import VIDEO_SHARE, PictureBudget
 
 pytestmark = pytest.mark.unit
 
@@ -924,3 +925,16 @@ async def test_other_clients_find_everything_by_reflection(launch: Launch) -> No
     assert code == 0
     assert '"text": "thank you"' in found
     assert "affectline.timeline/1" in found
+
+
+def test_pictures_take_their_share_of_time_and_no_more() -> None:
+    now_s = 0.0
+    budget = PictureBudget(lambda: now_s)
+    taken = 0
+    for _ in range(1_000):  # a picture every 20 ms, each 40 ms of work
+        if budget.take():
+            taken += 1
+            now_s += 0.04
+            budget.done()
+        now_s += 0.02
+    assert 0.04 * taken / now_s == pytest.approx(VIDEO_SHARE, abs=0.05)

@@ -1,4 +1,7 @@
+import struct
 import tracemalloc
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -130,28 +133,72 @@ def test_ogg_from_a_phone_line_keeps_its_rate(tmp_path: Path) -> None:
     assert not recording.truncated
 
 
-def test_video_is_passed_over(tmp_path: Path) -> None:
-    pcm = tones(48_000, 1, 1.0)
-    for name, with_audio in (("call.mp4", True), ("silent.mp4", False)):
-        with av.open(tmp_path / name, "w") as container:
-            video = container.add_stream("mpeg4", rate=10)
-            assert isinstance(video, av.VideoStream)
-            video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
-            if with_audio:
-                audio = container.add_stream("aac", rate=48_000, layout="mono")
-                assert isinstance(audio, av.AudioStream)
-            for _ in range(10):
-                container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))))
-            container.mux(video.encode(None))
-            if with_audio:
-                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(pcm.T), format="fltp", layout="mono")
-                frame.sample_rate = 48_000
-                container.mux(audio.encode(frame))
-                container.mux(audio.encode(None))
-    recording = open_recording(tmp_path / "call.mp4")
+def film(path: Path, *, sound: bool = True, turned: int = 0, times: Sequence[int] = range(10)) -> Path:
+    """Pictures at `times` in tenths of a second, each brighter than the one before and white in its upper left."""
+    with av.open(path, "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        assert isinstance(video, av.VideoStream)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        audio = container.add_stream("aac", rate=48_000, layout="mono") if sound else None
+        for number, at in enumerate(times):
+            rgb = np.full((64, 96, 3), 20 + 10 * number, np.uint8)
+            rgb[:24, :24] = 255
+            frame = av.VideoFrame.from_ndarray(rgb)
+            frame.pts, frame.time_base = at, Fraction(1, 10)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if audio is not None:
+            assert isinstance(audio, av.AudioStream)
+            pcm = tones(48_000, 1, 1.0)
+            heard = av.AudioFrame.from_ndarray(np.ascontiguousarray(pcm.T), format="fltp", layout="mono")
+            heard.sample_rate = 48_000
+            container.mux(audio.encode(heard))
+            container.mux(audio.encode(None))
+    if turned:
+        matrix = {90: (0, 1, -1, 0), 270: (0, -1, 1, 0)}[turned]
+        data = bytearray(path.read_bytes())
+        at = data.index(b"tkhd", data.index(b"tkhd") - 4) + 4
+        place = data.index(struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000), at)
+        a, b_, c, d = (0x10000 * value for value in matrix)
+        data[place : place + 36] = struct.pack(">9i", a, b_, 0, c, d, 0, 0, 0, 0x40000000)
+        path.write_bytes(data)
+    return path
+
+
+def test_a_film_gives_sound_and_pictures_on_one_clock(tmp_path: Path) -> None:
+    recording = open_recording(film(tmp_path / "call.mp4"))
+    assert recording.has_video
     assert pitch_hz(read(recording)[:, 0], 48_000) == pytest.approx(LEFT_HZ, abs=2)
     assert not recording.truncated
-    assert "an audio stream" in refuses(tmp_path / "silent.mp4")
+    pictures = list(recording.pictures("front", 200_000))
+    assert [(p.camera, p.rgb.shape) for p in pictures] == [("front", (64, 96, 3))] * 5
+    assert [p.at_us for p in pictures] == pytest.approx([0, 200_000, 400_000, 600_000, 800_000], abs=50_000)
+    assert "an audio stream" in refuses(film(tmp_path / "silent.mp4", sound=False))
+    assert not list(open_recording(encode(tmp_path / "call.ogg", "libopus", tones(48_000), 48_000)).pictures("x", 1))
+
+
+@pytest.mark.parametrize(("turned", "corner"), [(90, "right"), (270, "left")])
+def test_a_film_taken_with_the_phone_on_its_side_is_turned_upright(tmp_path: Path, turned: int, corner: str) -> None:
+    (picture, *_) = open_recording(film(tmp_path / "phone.mp4", turned=turned)).pictures("front", 200_000)
+    assert picture.rgb.shape == (96, 64, 3)
+    top = picture.rgb[:20, -20:] if corner == "right" else picture.rgb[-20:, :20]
+    assert top.mean() > 200
+
+
+def test_pictures_at_uneven_times_keep_them(tmp_path: Path) -> None:
+    recording = open_recording(film(tmp_path / "call.mp4", times=(0, 1, 2, 5, 9)))
+    assert [p.at_us for p in recording.pictures("front", 200_000)] == pytest.approx(
+        [0, 200_000, 500_000, 900_000], abs=50_000
+    )
+
+
+def test_a_damaged_film_gives_the_pictures_that_are_whole(tmp_path: Path) -> None:
+    path = film(tmp_path / "call.mp4")
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 300
+    data[start : start + 200] = b"\xff" * 200
+    path.write_bytes(data)
+    assert len(list(open_recording(path).pictures("front", 100_000))) <= 10
 
 
 @pytest.mark.parametrize("encoding", ["s16le", "mulaw", "alaw"])
