@@ -18,7 +18,9 @@ _GAP = re.compile(
     r"(?:,?\s+(?:in|en|à|a|w|te|near)\s+(?=[A-ZÀ-Þ\d])|\s*[,;]?\s+|\s*[,;/]\s*|\s+[–-]\s+|,?\s+(?:in|en|à|a|w|te|near)\s+)(?=\S)"
 )
 _PLACE = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*(?:\s(?:de|do|da|del|la|upon|on|am|an|der)\s[A-ZÀ-Þ][\w-]*)*")
+"""The name of a place, particles within it."""
 _DISTRICT = re.compile(r"\d{1,2}\b(?=\W*(?:$|[,.;]))")
+"""As in "Dublin 2"."""
 _SAID = re.compile(
     r"\b(?:is|it's|that's|be|e-?mail|lautet|ist|to):?,?\s+((?:[\w'-]+[\s,]+){0,7}[\w'-]+),?\s?$", re.IGNORECASE
 )

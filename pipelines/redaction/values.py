@@ -75,11 +75,12 @@ _US_PHONE = re.compile(r"\d{3}\)?[\s.,-]+\d{3}[\s.,-]+\d{4}")
 _US_ID = re.compile(r"\d{3}-\d{2}-\d{4}")
 _PLUS = re.compile(r"(?:\+|\bplus\s|\()\s?$", re.IGNORECASE)
 _LETTER = re.compile(r"(?<!\w)[A-Z]\s?-\s?$")
-_PREFIXED: Final = ("phone", "code")
+_PREFIX: Final[dict[PersonalKind, re.Pattern[str]]] = {"phone": _PLUS, "code": _LETTER}
+"""What belongs to a value though it is no digit."""
 _IBAN_SAID = re.compile(r"\b(?:i\s?-?b\s?-?a\s?-?n|account|konto)\b.{0,35}$", re.IGNORECASE)
 
 
-def before(plain: Plain, start: int) -> str:
+def _before(plain: Plain, start: int) -> str:
     """What stands right before a value; bounded, so that time grows with the text alone."""
     return plain.text[max(0, start - NEAR_CHARACTERS) : start]
 
@@ -90,7 +91,7 @@ def kinds_near(plain: Plain, start: int, end: int) -> Iterator[tuple[str, bool]]
     `plain` is for what is said to be harmless.
     """
     near = lexicon().near
-    text = before(plain, start)
+    text = _before(plain, start)
     named = [
         (match.end(), match.end() - match.start(), kind)
         for kind, pattern in near.items()
@@ -118,10 +119,8 @@ def numbers(plain: Plain, language: str, expected: frozenset[PersonalKind]) -> I
             kind = "card"  # what is left of a card whose digits the recogniser broke up
         misheard = (misheard or kind == "card") and not whole
         if kind is not None:
-            prefix = (
-                {"phone": _PLUS, "code": _LETTER}[kind].search(plain.text[: run.start]) if kind in _PREFIXED else None
-            )
-            yield plain.found(kind, prefix.start() if prefix else run.start, run.end)
+            prefix = _PREFIX[kind].search(_before(plain, run.start)) if kind in _PREFIX else None
+            yield plain.found(kind, run.start - (len(prefix[0]) if prefix else 0), run.end)
 
 
 def _card_in(digits: str) -> bool:
@@ -148,9 +147,9 @@ _BY_QUESTION: Final[tuple[PersonalKind, ...]] = ("card", "iban", "id", "account"
 
 def _kind_of(plain: Plain, run: Run, language: str, expected: frozenset[PersonalKind]) -> PersonalKind | None:
     size = len(run.digits)
-    if size < 3 or _AMOUNT_AFTER.match(plain.text, run.end) or _AMOUNT_BEFORE.search(before(plain, run.start)):
+    if size < 3 or _AMOUNT_AFTER.match(plain.text, run.end) or _AMOUNT_BEFORE.search(_before(plain, run.start)):
         return None
-    if size <= 4 and _LAST_FOUR.search(before(plain, run.start)):
+    if size <= 4 and _LAST_FOUR.search(_before(plain, run.start)):
         return None
     for near, just in kinds_near(plain, run.start, run.end):
         if near == "plain":
@@ -163,7 +162,7 @@ def _kind_of(plain: Plain, run: Run, language: str, expected: frozenset[Personal
         for kind in _BY_QUESTION:
             if kind in expected and not _DATE.fullmatch(written):
                 return kind
-    ahead = before(plain, run.start)
+    ahead = _before(plain, run.start)
     if _PLUS.search(ahead) and ahead.rstrip()[-1:] != "(" and 8 <= size <= 15:
         return "phone"
     if _US_ID.fullmatch(written):
@@ -217,10 +216,9 @@ def codes(plain: Plain) -> Iterator[Found]:
         right = next((size for size in sizes if begins[start + size] and iban.is_valid(value[:size])), None)
         if right is not None:
             yield found("iban", start, start + right)
-        elif _IBAN_SAID.search(before(plain, places[start])) and _IBAN_COUNTRIES.match(value):
-            while end > start and not (
-                begins[end] and together[end - 1].isdigit()
-            ):  # misheard, or corrected on the way
+        elif _IBAN_SAID.search(_before(plain, places[start])) and _IBAN_COUNTRIES.match(value):
+            # Misheard, or corrected on the way: up to the last digit.
+            while end > start and not (begins[end] and together[end - 1].isdigit()):
                 end -= 1
             if end - start >= 12:
                 yield found("iban", start, end)
@@ -249,7 +247,7 @@ def passwords(plain: Plain) -> Iterator[Found]:
 def dates_of_birth(plain: Plain, expected: frozenset[PersonalKind]) -> Iterator[Found]:
     said = [match.span() for match in lexicon().near["birth"].finditer(plain.text)]
     for start, end in _dates(plain):
-        near = any(0 <= start - after <= BIRTH_BEFORE or 0 <= before - end <= BIRTH_AFTER for before, after in said)
+        near = any(0 <= start - until <= BIRTH_BEFORE or 0 <= since - end <= BIRTH_AFTER for since, until in said)
         if near or ("birth_date" in expected and not said):
             yield plain.found("birth_date", start, end)
 
