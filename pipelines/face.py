@@ -109,10 +109,12 @@ class FaceSeconds:
         self._model = model
         self._looks: dict[int, list[Look]] = {}
 
-    def feed(self, frame: VideoFrame) -> None:
+    def feed(self, frame: VideoFrame) -> Look | None:
+        """As FaceStream.feed."""
         look = self._stream.feed(frame)
         if look is not None:
             self._looks.setdefault(look.at_us // SECOND_US, []).append(look)
+        return look
 
     def second(self, number: int) -> AffectEstimate | str:
         """The face in one second, or why there is nothing to say of it."""

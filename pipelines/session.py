@@ -47,6 +47,7 @@ from affectline.pipelines.language import written_language
 from affectline.pipelines.pictures import decode
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
 from affectline.pipelines.segmenter import Segment, Segmenter
+from affectline.pipelines.snapshots import SnapshotMaker
 from affectline.pipelines.summary import summarise
 from affectline.pipelines.text import TextStage, Understood, seconds_to_say
 from affectline.pipelines.timeline import (
@@ -196,6 +197,8 @@ class _Party:
         self.noise_db: deque[float] = deque(maxlen=NOISE_FRAMES)
         self.face: FaceSeconds | None = None
         """What a front camera shows of them."""
+        self.snapshots: SnapshotMaker | None = None
+        """For who agreed that pictures are kept."""
 
     @property
     def withheld(self) -> str | None:
@@ -249,6 +252,9 @@ class CallSession:
                 stream = FaceStream(models.face_detector, models.expression)
                 face = FaceSeconds(camera.participant, stream, models.expression.model)
                 self._parties[camera.participant].face = face
+            party = self._parties[camera.participant]
+            if party.participant.pictures_agreed and party.snapshots is None:
+                party.snapshots = SnapshotMaker(camera.participant, models.face_detector)
         self._engine = PolicyEngine(policies, config.participants)
         self._frame_samples = models.gate.frame_samples
         self._frame = 0
@@ -326,6 +332,7 @@ class CallSession:
             summary=summarise(participants, utterances, moments),
             notices=tuple(self._notices),
             models={**self._models.versions, "vocal_stress": STRESS_MODEL},
+            snapshots=tuple(s for party in self._parties.values() if party.snapshots for s in party.snapshots.taken),
             facts=find_facts(participants, utterances),
         )
 
@@ -358,10 +365,19 @@ class CallSession:
                     self._vocal.append(item)
                 case Notice():
                     self._notices.append(item)
-            suggestions = self._engine.feed(item)
-            self._suggestions += suggestions
-            collected += suggestions
+            collected += self._suggested(self._engine.feed(item))
         return collected
+
+    def _suggested(self, suggestions: Sequence[Suggestion]) -> Iterator[Output]:
+        """The suggestions, each with a picture of its moment where one may be kept."""
+        for suggestion in suggestions:
+            self._suggestions.append(suggestion)
+            yield suggestion
+            party = self._parties.get(suggestion.participant)
+            if party and party.snapshots and party.participant.biometric_allowed:
+                snapshot = party.snapshots.take(suggestion.created_us, suggestion.id)
+                if snapshot is not None:
+                    yield snapshot
 
     def _notice(self, code: str, message: str, participant: str | None = None) -> Iterator[Notice]:
         """Said once per call and party."""
@@ -631,7 +647,7 @@ class CallSession:
             return
         party = self._parties[camera.participant]
         name = party.participant.id
-        if party.face is None or camera.facing == "rear":
+        if camera.facing == "rear" and not (party.snapshots and party.participant.biometric_allowed):
             return
         if not party.participant.biometric_allowed:
             yield from self._notice(
@@ -642,10 +658,17 @@ class CallSession:
             message = f"Pictures of {name} came with a time that is over or far ahead; they are left out."
             yield from self._notice("picture_out_of_time", message, name)
             return
+        if camera.facing == "rear" and party.snapshots is not None:
+            party.snapshots.rear(frame)
+            return
         try:
-            party.face.feed(decode(frame) if isinstance(frame, EncodedFrame) else frame)
+            picture = decode(frame) if isinstance(frame, EncodedFrame) else frame
         except InvalidInputError as error:
             yield from self._notice("unusable_picture", f"Some pictures of {name} are left out: {error}.", name)
+            return
+        look = party.face.feed(picture) if party.face is not None else None
+        if look is not None and party.snapshots is not None:
+            party.snapshots.front(picture, look)
 
     def _write(self, event: TextEvent) -> Iterator[Output]:
         """A written turn: words without a voice."""
@@ -688,6 +711,8 @@ class CallSession:
         party.participant = replace(party.participant, consent=change.consent, biometric_basis=basis)
         if party.withheld:
             party.segmenter.discard()
+        if party.snapshots and not party.participant.biometric_allowed:
+            party.snapshots.forget()
         message = f"Consent of {change.participant} is {change.consent} from here on."
         yield Notice("consent_changed", message, self._frame_us(self._frame), change.participant)
 
@@ -709,9 +734,7 @@ class CallSession:
             if party.withheld is None and not any(t.participant == party.participant.id for t in self._turns):
                 message = f"No speech was found on the channel of {party.participant.id}."
                 yield from self._notice("no_speech", message, party.participant.id)
-        suggestions = self._engine.finish()
-        self._suggestions += suggestions
-        yield from suggestions
+        yield from self._suggested(self._engine.finish())
         if self._windows:
             self._learn(np.stack(self._windows))
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, groupby
 
-from affectline.models.labels import AFFECT_OF_LABEL, UNKNOWN
+from affectline.models.labels import UNKNOWN
 from affectline.pipelines.facts import find_issues
 from affectline.pipelines.timeline import Fact, Highlight, Moment, Participant, Summary, Utterance
 
@@ -21,6 +21,8 @@ _REASON = re.compile(
     r"\b(calling|call|because|want|wanted|need|problem|issue|trouble|help|why|order|bill|cancel)\b", re.I
 )
 """Words with which people say why they call (English)."""
+AGREES = 0.2
+"""A modality's own belief in a label from which it is named as a reason."""
 MIN_TURN = 0.15
 """A smaller change of mean valence is no turn."""
 
@@ -151,7 +153,7 @@ def explain(moment: Moment, *, written: bool) -> str:
     causes = []
     for share in sorted(moment.contributors, key=lambda c: -c.weight):
         scores = share.estimate.scores
-        agrees = scores.labels is not None and scores.labels.get(label, 0) >= 1 / len(AFFECT_OF_LABEL)
+        agrees = scores.labels is not None and scores.labels.get(label, 0) >= AGREES
         if share.modality == "voice" and agrees:
             causes.append(f"the voice fits {label}")
         elif share.modality == "text" and agrees and scores.evidence:

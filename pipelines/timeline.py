@@ -35,6 +35,8 @@ class Participant:
     """Without `granted` nothing of this party is analysed."""
     biometric_basis: str | None = None
     """Recorded legal basis for voice and face emotion of an agent; None keeps both off for an agent."""
+    pictures_agreed: bool = False
+    """They agreed that pictures of key moments are kept; without it none is."""
 
     @property
     def biometric_allowed(self) -> bool:
@@ -220,7 +222,20 @@ class Notice:
     participant: str | None = None
 
 
-Output = Utterance | Moment | Suggestion | SpeechTurn | VocalSummary | Notice
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a party's cameras showed at a key moment."""
+
+    id: str
+    at_us: int
+    participant: str
+    because: str
+    """Id of the suggestion that it was taken for."""
+    jpeg_base64: str
+    """Front and rear side by side, labelled, other people's faces blurred."""
+
+
+Output = Utterance | Moment | Suggestion | SpeechTurn | VocalSummary | Notice | Snapshot
 """What a call session yields while it runs. A later item with the same id replaces the earlier one."""
 
 
@@ -282,6 +297,8 @@ class CallTimeline:
     schema: str = field(default="affectline.timeline/1")
     facts: tuple[Fact, ...] = ()
     """By time."""
+    snapshots: tuple[Snapshot, ...] = ()
+    """By time; of parties who agreed."""
 
     @property
     def written(self) -> bool:

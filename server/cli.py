@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -74,6 +74,10 @@ CameraOption = Annotated[
     str,
     typer.Option(help="Whose face a recording's video shows: a party's name, or - for nobody's."),
 ]
+KeepPictures = Annotated[
+    bool,
+    typer.Option("--keep-pictures", help="State that the parties agreed that pictures of key moments are kept."),
+]
 Language = Annotated[str | None, typer.Option(help="Language spoken (en, de, …); found per utterance when absent.")]
 Raw = Annotated[
     str | None,
@@ -122,6 +126,7 @@ def analyze(
     consent: ConsentOption = "granted",
     agent_voice_basis: AgentBasis = None,
     camera: CameraOption = "customer",
+    keep_pictures: KeepPictures = False,
     language: Language = None,
     raw: Raw = None,
     policies: PoliciesFile = None,
@@ -156,6 +161,7 @@ def analyze(
             "--site": site,
             "--voice-model": voice_model,
             "--face-model": face_model,
+            "--keep-pictures": keep_pictures,
         }
         if (given := [name for name, value in sound.items() if value]) and all(map(is_chat, files)):
             raise InvalidInputError(f"expected a recording with {given[0]}, found written conversations only")
@@ -167,6 +173,7 @@ def analyze(
             else:
                 recording = open_recording(path, raw=_raw_format(raw))
                 parties = _participants(recording, channels, consent, agent_voice_basis)
+                parties = tuple(replace(party, pictures_agreed=keep_pictures) for party in parties)
                 cameras = _cameras(recording, parties, camera)
                 config = CallConfig(path.name, parties, recording.rate_hz, language, cameras=cameras)
                 jobs.append(_Call(recording, config))

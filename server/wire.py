@@ -5,6 +5,7 @@ other InvalidInputError concerns one piece of media. Towards the wire, types are
 """
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -53,6 +54,7 @@ from affectline.pipelines.timeline import (
     Output,
     Participant,
     Redaction,
+    Snapshot,
     SpeechTurn,
     Suggestion,
     Summary,
@@ -489,6 +491,7 @@ def participant(participant: Participant) -> timeline_pb2.Participant:
         channel=participant.channel,
         consent=CONSENTS[participant.consent],
         biometric_basis=participant.biometric_basis,
+        pictures_agreed=participant.pictures_agreed,
     )
 
 
@@ -499,6 +502,7 @@ def participant_from_wire(message: timeline_pb2.Participant) -> Participant:
         message.channel,
         _CONSENT_NAMES.get(message.consent, "pending"),
         message.biometric_basis or None,
+        message.pictures_agreed,
     )
 
 
@@ -795,6 +799,20 @@ def _fact(fact: Fact) -> timeline_pb2.Fact:
     )
 
 
+def _snapshot(snapshot: Snapshot) -> timeline_pb2.Snapshot:
+    return timeline_pb2.Snapshot(
+        id=snapshot.id,
+        at_us=snapshot.at_us,
+        participant=snapshot.participant,
+        because=snapshot.because,
+        jpeg=b64decode(snapshot.jpeg_base64),
+    )
+
+
+def _snapshot_from(message: timeline_pb2.Snapshot) -> Snapshot:
+    return Snapshot(message.id, message.at_us, message.participant, message.because, b64encode(message.jpeg).decode())
+
+
 def _fact_from(message: timeline_pb2.Fact) -> Fact:
     return Fact(
         kind=_FACT_KIND_NAMES[message.kind],
@@ -826,6 +844,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         (("vocal_summaries", _vocal(each)) for each in timeline.vocal),
         (("notices", _notice(each)) for each in timeline.notices),
         (("facts", _fact(each)) for each in timeline.facts),
+        (("snapshots", _snapshot(each)) for each in timeline.snapshots),
     )
     for field, message in items:
         size += message.ByteSize()
@@ -857,6 +876,7 @@ def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
         notices=tuple(map(_notice_from, message.notices)),
         models=dict(message.models),
         facts=tuple(map(_fact_from, message.facts)),
+        snapshots=tuple(map(_snapshot_from, message.snapshots)),
     )
 
 
@@ -874,6 +894,8 @@ def reply(item: Reply) -> analyze_pb2.AnalyzeResponse:
             return analyze_pb2.AnalyzeResponse(vocal_summary=_vocal(item))
         case Notice():
             return analyze_pb2.AnalyzeResponse(notice=_notice(item))
+        case Snapshot():
+            return analyze_pb2.AnalyzeResponse(snapshot=_snapshot(item))
         case Cursor():
             return analyze_pb2.AnalyzeResponse(
                 cursor=analyze_pb2.Cursor(received_us=item.received_us, final_us=item.final_us)
@@ -895,6 +917,8 @@ def reply_from_wire(message: analyze_pb2.AnalyzeResponse) -> Reply:
             return _vocal_from(message.vocal_summary)
         case "notice":
             return _notice_from(message.notice)
+        case "snapshot":
+            return _snapshot_from(message.snapshot)
         case "cursor":
             return Cursor(message.cursor.received_us, message.cursor.final_us)
         case other:

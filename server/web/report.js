@@ -4,6 +4,7 @@
 /** What a cue is a sign of, for people; a feeling's own words are in the why-panel. */
 const CUES = { confusion: "does not follow", escalation: "may escalate", churn: "may leave", gratitude: "thankful", urgency: "in a hurry",
   vulnerability: "be considerate" };
+const AGREES = 0.2; // a modality's own belief in the label from which it is named as a reason
 const MODALITIES = { voice: "Voice", text: "Words", face: "Face", stress: "Stress", dynamics: "Conversation" };
 function report(source) {
   const call = indexCall(source);
@@ -91,7 +92,7 @@ function report(source) {
   function sentence(moment, isRead) {
     if (!isKnown(moment)) return `Nothing is known here: ${gapReason(moment)}.`;
     if (moment.affect.label === "unknown") return "Not clear enough to name an emotion.";
-    const agrees = ({ labels }) => !labels || (labels[moment.affect.label] ?? 0) >= 1 / Object.keys(labels).length;
+    const agrees = ({ labels }) => !labels || (labels[moment.affect.label] ?? 0) >= AGREES;
     const evidenceOf = (isWords) => unique(moment.contributors.filter((c) => (c.modality === "text") === isWords && agrees(c.estimate.scores))
       .flatMap((c) => c.estimate.scores.evidence)).slice(0, 3);
     const voice = evidenceOf(false), words = evidenceOf(true).map((cue) => `“${cue}”`);
@@ -238,10 +239,14 @@ function report(source) {
     if (own.length) $("sentences").append(el("section", { "aria-label": title }, el("h2", { textContent: title }), el("ol", {}, ...own)));
   }
   $("sentences").hidden = !facts.length;
+  const shown = new Map(call.snapshots.map((picture) => [picture.because, picture]));
+  const snapshot = ({ at_us, participant, jpeg_base64 }) => el("img", { src: `data:image/jpeg;base64,${jpeg_base64}`,
+    alt: `What the cameras of ${nameOf(participant)} showed at ${clockAt(at_us)}`, loading: "lazy" });
   const cards = suggestions.map((s) => el("button", { className: "suggestion", onclick: () => choose(s), "aria-pressed": "false" },
     el("span", { className: "muted small time", textContent: `${clockAt(s.created_us)} · ${s.kind} · ${s.priority} priority · ${likelihood(s.confidence)}` }),
     el("b", { textContent: s.text }), el("span", { textContent: s.reason }),
-    el("span", { className: "muted small", textContent: ` Policy ${s.policy}.` })));
+    el("span", { className: "muted small", textContent: ` Policy ${s.policy}.` }),
+    shown.has(s.id) ? snapshot(shown.get(s.id)) : null));
   $("suggestions").append(...cards.map((card) => el("li", {}, card)));
   if (!cards.length) $("suggestions").append(el("li", { className: "muted", textContent: "No rule found a reason to suggest anything." }));
   $("dynamics").append(written ? writing() : call.dynamics.length
