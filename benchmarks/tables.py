@@ -149,6 +149,31 @@ def redaction(document: Document) -> str:
     return f"{_table(heads, body)}\n\n{what} {_source(document)}"
 
 
+def face(document: Document) -> str:
+    """Every expression network, and the whole path beside its peers."""
+    rows = document["expression"].items()
+    body = [
+        [
+            name,
+            f"{r['accuracy']:.3f} ({r['accuracy_95'][0]:.2f} to {r['accuracy_95'][1]:.2f})",
+            f"{r['uar']:.2f}",
+            f"{r['ece']:.3f}",
+            f"{r['ms_per_face']:.1f} ms",
+        ]
+        for name, r in rows
+    ]
+    heads = ["expression", "accuracy (95 % interval)", "recall per class", "calibration error", "per face"]
+    path = document["path"]
+    peers = "".join(f", {name}'s {result['whole_ms']:.0f} ms" for name, result in document["peers"].items())
+    whole = (
+        f"The whole path takes {path['whole_ms']:.0f} ms a picture on one thread{peers}; detection "
+        f"at 640×480 {path['detect_640x480_ms']:.0f} ms; face and absence come right on {path['switching_right']} of "
+        f"{path['clips']} clips."
+    )
+    size = next(iter(document["expression"].values()))["n"]
+    return f"{_table(heads, body)}\n\n{document['data']['name']}: {size} validation faces. {whole} {_source(document)}"
+
+
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "transcript": (("transcript",), transcript),
     "speed": (("speed",), speed),
@@ -157,6 +182,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "voice": (("voice_emodb", "voice_ravdess_speech", "voice_nemo_pl"), voice),
     "text": (("text",), text),
     "redaction": (("redaction",), redaction),
+    "face": (("face",), face),
 }
 """Marker -> (each results/NAME.json, how they are shown)."""
 

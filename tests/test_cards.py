@@ -53,6 +53,12 @@ def test_expression_mapping_is_that_of_the_code() -> None:
     assert CARDS["mini-xception"]["mapping"] == LABEL_OF_CLASS
 
 
+def test_expression_figures_are_those_of_the_benchmark() -> None:
+    measured = json.loads((ROOT / "benchmarks/results/face.json").read_text())["expression"]["expression"]
+    claimed = next(m for m in CARDS["expression"]["metrics"] if "as used" in m["data"])
+    assert {key: measured[key] for key in ("n", "accuracy", "accuracy_95", "uar", "ece")}.items() <= claimed.items()
+
+
 def test_words_mapping_and_figures_are_those_of_code_and_benchmark() -> None:
     card = CARDS["words-minilm"]
     assert card["mapping"] == LABELS_OF_CLASS

