@@ -7,7 +7,7 @@ scored. Labels that are GoEmotions classes (one, or several as `a|b`; a column s
 scored as the published benchmark does: every class on its own, macro-averaged F1. Other labels are scored as our
 labels: `--labels` is a YAML or JSON file of `their label: our label`; what it leaves out is not scored. A label that is
 one of ours needs no line. Answers are taken among the labels that the data has: the model's own, and beside them those
-in a call, with cues, and with courtesies not judged. Intervals: bootstrap over speakers,
+in a call, with cues, and with a customer's courtesies counting half. Intervals: bootstrap over speakers,
 over texts where the data names none.
 """
 
@@ -144,7 +144,7 @@ def polarity_of(valence: float) -> str:
 
 
 def whole_stage(model: MiniLmWords, cues: CueLexicon, text: str) -> AffectScores:
-    """As in a call: without personal data and courtesies, with cues; each text on its own."""
+    """As of a customer in a call: without personal data, with cues, courtesies counting half; each text on its own."""
     turn = Utterance("u", Span(0, 1), "customer", text, (), "en", 1.0, True, 1)
     return TextStage(model, cues).read(turn, 1.0).scores or AffectScores(None, None, None, None, 0.0)
 

@@ -95,7 +95,7 @@ class ChatSession:
     def __init__(self, config: ChatConfig, models: ModelSet, policies: PolicyPack) -> None:
         self._config = config
         self._models = models
-        self._text = TextStage(models.text, models.cues, [p.id for p in config.participants])
+        self._text = TextStage(models.text, models.cues, config.participants)
         self._engine = PolicyEngine(policies, config.participants)
         self._known = [p.id for p in config.participants]
         self._consenting = {p.id for p in config.participants if p.consent == "granted"}

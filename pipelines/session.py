@@ -243,7 +243,7 @@ class CallSession:
         """Voice features of the call, for the site baseline."""
         self._priors = {model.model: model.prior for model in (models.voice, models.text, models.expression)}
         self._transcriber = Transcriber(models.encoder, models.recogniser)
-        self._text = TextStage(models.text, models.cues, [p.id for p in config.participants])
+        self._text = TextStage(models.text, models.cues, config.participants)
         self._parties = {p.id: _Party(p, config, models.gate) for p in config.participants}
         self._channels = {party.participant.channel: party for party in self._parties.values()}
         self._cameras = {camera.id: camera for camera in config.cameras}

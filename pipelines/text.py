@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from affectline.models.labels import AFFECT_OF_LABEL, LABELS, Label
@@ -10,7 +10,7 @@ from affectline.models.ports import TextAffect
 from affectline.models.signals import AffectScores, Span, Word
 from affectline.pipelines.cues import CueLexicon, FoundCue
 from affectline.pipelines.redaction import Redactor, redact, redact_words
-from affectline.pipelines.timeline import Cue, Utterance
+from affectline.pipelines.timeline import Cue, Participant, Utterance
 
 TRANSLATED_QUALITY = 0.8
 """Words lose some of their tone in translation."""
@@ -73,11 +73,12 @@ class _Mood:
 class TextStage:
     """The words of one call, turn by turn in time order."""
 
-    def __init__(self, model: TextAffect, cues: CueLexicon, parties: Iterable[str] = ()) -> None:
-        """parties: how those who take part are called; where it is a name, it is one in what they say too."""
+    def __init__(self, model: TextAffect, cues: CueLexicon, parties: Sequence[Participant] = ()) -> None:
+        """parties: who take part; where an id is a name, it is one in what they say too."""
         self._model = model
         self._cues = cues
-        self._redactor = Redactor(parties)
+        self._agents = {party.id for party in parties if party.role == "agent"}
+        self._redactor = Redactor(party.id for party in parties)
         self._moods: dict[str, _Mood] = {}
         self._question: _Question | None = None
         """The last turn's, if it ended in one."""
@@ -137,9 +138,7 @@ class TextStage:
         return ()
 
     def _in_context(self, turn: Utterance, english: str, cues: Sequence[FoundCue]) -> AffectScores:
-        meant = self._cues.without_courtesies(english, cues)
-        polite = meant != english and not _WORD.search(meant)
-        scores = self._nothing_felt() if polite else self._model.estimate(meant)
+        scores = self._meant(turn, english, cues)
         if scores.labels is None and not cues:
             return scores
         own = _odds(scores.labels or self._model.prior, self._model.prior)
@@ -163,6 +162,17 @@ class TextStage:
             return scores
         return _rescored(scores, odds, self._model.prior, cues)
 
+    def _meant(self, turn: Utterance, english: str, cues: Sequence[FoundCue]) -> AffectScores:
+        """The model's answer; courtesies are an agent's job and count nothing there, elsewhere half."""
+        rest = self._cues.without_courtesies(english, cues)
+        if rest == english:
+            return self._model.estimate(english)
+        bare = self._model.estimate(rest) if _WORD.search(rest) else self._nothing_felt()
+        full = self._model.estimate(english)
+        if turn.participant in self._agents or bare.labels is None or full.labels is None:
+            return bare
+        return _between(bare, full)
+
     def _nothing_felt(self) -> AffectScores:
         """Of a turn that is mere politeness: no evidence for any label."""
         prior = self._model.prior
@@ -182,6 +192,23 @@ def _strengths(cues: Sequence[FoundCue]) -> dict[Label, float]:
 def _odds(labels: Mapping[Label, float], prior: Mapping[Label, float]) -> dict[Label, float]:
     """What an answer says beyond the prior, as natural logarithms."""
     return {label: math.log(max(labels.get(label, 0), FLOOR) / max(prior.get(label, 0), FLOOR)) for label in LABELS}
+
+
+def _between(one: AffectScores, other: AffectScores) -> AffectScores:
+    """Half-way: the geometric mean of the labels, the mean of the dimensions."""
+    mass = {
+        label: math.sqrt(max((one.labels or {}).get(label, 0), FLOOR) * max((other.labels or {}).get(label, 0), FLOOR))
+        for label in LABELS
+    }
+    total = sum(mass.values())
+    labels = {label: m / total for label, m in mass.items()}
+    valence, arousal, dominance = (
+        ((a or 0) + (b or 0)) / 2
+        for a, b in zip(
+            (one.valence, one.arousal, one.dominance), (other.valence, other.arousal, other.dominance), strict=True
+        )
+    )
+    return AffectScores(labels, valence, arousal, dominance, max(labels.values()), other.evidence)
 
 
 def _placed_in_space(labels: Mapping[Label, float]) -> tuple[float, float, float]:

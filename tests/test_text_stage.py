@@ -9,11 +9,12 @@ from affectline.models.labels import LABELS, Label
 from affectline.models.signals import AffectScores, Span, Word
 from affectline.pipelines.cues import load_cues
 from affectline.pipelines.text import MAX_WRITTEN_S, TRANSLATED_QUALITY, TextStage, Understood, seconds_to_say, span_of
-from affectline.pipelines.timeline import Utterance
+from affectline.pipelines.timeline import Participant, Utterance
 
 pytestmark = pytest.mark.unit
 
 CUES = load_cues()
+AGENT = Participant("agent", "agent", 1)
 
 
 class Plain:
@@ -72,15 +73,32 @@ def test_a_turn_of_nothing_but_personal_data_is_not_judged() -> None:
 
 
 def test_who_takes_part_is_known_by_name() -> None:
-    stage = TextStage(Plain(), CUES, ["Jane Hatherleigh", "agent"])
+    stage = TextStage(Plain(), CUES, [Participant("Jane Hatherleigh", "customer", 0), AGENT])
     assert stage.read(turn("It is under Hatherleigh"), 1.0).utterance.text == "It is under [NAME]"
 
 
-def test_mere_politeness_says_nothing() -> None:
-    found = TextStage(Plain(), CUES).read(turn("Thank you very much, have a great day!"), 1.0)
-    assert found.scores
-    assert found.scores.labels == Plain.prior
-    assert found.scores.evidence == ()
+class Polite(Plain):
+    """Hears thanks, and nothing else."""
+
+    def estimate(self, text: str) -> AffectScores:
+        scores = super().estimate(text)
+        if scores.labels is None or "thank" not in text.lower():
+            return scores
+        return replace(scores, labels=dict.fromkeys(LABELS, 0.001) | {"grateful": 0.991}, valence=0.8)
+
+
+def test_politeness_counts_nothing_of_an_agent_and_half_of_others() -> None:
+    stage = TextStage(Polite(), CUES, [AGENT])
+    agents = stage.read(turn("Thank you for calling, have a great day!", 0, "agent"), 1.0)
+    assert agents.scores
+    assert agents.scores.labels == Plain.prior
+    assert agents.scores.evidence == ()
+    customers = stage.read(turn("Thank you, it is on the table.", 60), 1.0)
+    assert top(customers) == "grateful"
+    assert customers.scores
+    assert customers.scores.labels["grateful"] < 0.9  # type: ignore[index]
+    assert customers.scores.valence == pytest.approx(0.4)
+    assert top(stage.read(turn("Thank you, it is on the table.", 120, "agent"), 1.0)) == "neutral"
 
 
 def test_fine_after_three_complaints_is_not_satisfied() -> None:
