@@ -278,8 +278,9 @@ CONTRASTS_BELOW = """(least) => {
 def test_a_phone_shows_it_without_sideways_scrolling(open_report) -> None:
     page = open_report(sample_timeline())
     page.set_viewport_size({"width": 390, "height": 844})
-    # The chart follows a frame or two later. Not by wait_for_function, which the page's policy forbids.
-    page.evaluate("new Promise((done) => setTimeout(done, 300))")
+    page.evaluate(
+        "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )  # the chart follows
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 

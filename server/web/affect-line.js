@@ -511,6 +511,8 @@ function affectLine(call, state, on) {
       : `${at(us)} · ${moment ? inShort(moment) : `nothing ${written ? "written" : "recorded"}`}`];
     if (moment && moment.affect.valence !== null)
       lines.push(figures([["valence", moment.affect.valence], ["arousal", moment.affect.arousal]]));
+    const face = moment && faceOf(moment);
+    if (face) lines.push(face.label ? `face looks ${face.label}` : `face not judged: ${face.reason}`);
     const speaking = partyIds.filter((id) => speechOf.get(id).some((s) => s.span.start_us <= us && us < s.span.end_us));
     if (speaking.length) lines.push(speaking.length > 1 ? `both ${written ? "write" : "speak"}` : `${nameOf(speaking[0])} ${verb}`);
     $("tip").textContent = lines.join("\n");
