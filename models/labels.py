@@ -4,6 +4,7 @@ The positions are placements on Russell's circumplex (1980) extended by dominanc
 they serve models that give categories only, and are a convention, not a measurement.
 """
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 Label = Literal[
@@ -49,3 +50,11 @@ AFFECT_OF_LABEL: Final[dict[Label, tuple[float, float, float]]] = {
     "disgusted": (-0.6, 0.2, 0.2),
 }
 """label -> (valence, arousal, dominance), each in [-1, 1]."""
+
+
+def place_of(labels: Mapping[Label, float]) -> tuple[float, float, float]:
+    """(valence, arousal, dominance), each in [-1, 1], where these probabilities lie on average."""
+    valence, arousal, dominance = (
+        sum(p * AFFECT_OF_LABEL[label][axis] for label, p in labels.items()) for axis in range(3)
+    )
+    return valence, arousal, dominance

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from affectline.models.labels import AFFECT_OF_LABEL, LABELS, Label
+from affectline.models.labels import LABELS, Label, place_of
 from affectline.models.ports import Expression, FaceDetector
 from affectline.models.signals import F32, U8, AffectEstimate, AffectScores, Face, Span, VideoFrame
 from affectline.pipelines.tracker import Track, Tracker
@@ -318,8 +318,6 @@ def _scores(belief: dict[Label, float], confused: float) -> AffectScores:
 
 def _placed(labels: dict[Label, float], evidence: str) -> AffectScores:
     """The labels, and where they lie in the affect space."""
-    valence, arousal, dominance = (
-        sum(p * AFFECT_OF_LABEL[label][axis] for label, p in labels.items()) for axis in range(3)
-    )
+    valence, arousal, dominance = place_of(labels)
     best = max(labels, key=lambda label: labels[label])
     return AffectScores(labels, valence, arousal, dominance, labels[best], (evidence,) if evidence else ())

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from affectline.models.labels import AFFECT_OF_LABEL, LABELS, Label
+from affectline.models.labels import LABELS, Label, place_of
 from affectline.models.ports import TextAffect
 from affectline.models.signals import AffectScores, Span, Word
 from affectline.pipelines.cues import CueLexicon, FoundCue
@@ -176,7 +176,7 @@ class TextStage:
     def _nothing_felt(self) -> AffectScores:
         """Of a turn that is mere politeness: no evidence for any label."""
         prior = self._model.prior
-        return AffectScores(dict(prior), *_placed_in_space(prior), max(prior.values()))
+        return AffectScores(dict(prior), *place_of(prior), max(prior.values()))
 
 
 def _strengths(cues: Sequence[FoundCue]) -> dict[Label, float]:
@@ -211,14 +211,6 @@ def _between(one: AffectScores, other: AffectScores) -> AffectScores:
     return AffectScores(labels, valence, arousal, dominance, max(labels.values()), other.evidence)
 
 
-def _placed_in_space(labels: Mapping[Label, float]) -> tuple[float, float, float]:
-    """(valence, arousal, dominance) where the labels lie on average."""
-    valence, arousal, dominance = (
-        sum(p * AFFECT_OF_LABEL[label][axis] for label, p in labels.items()) for axis in range(3)
-    )
-    return valence, arousal, dominance
-
-
 def _rescored(
     scores: AffectScores, odds: LogOdds, prior: Mapping[Label, float], cues: Sequence[FoundCue]
 ) -> AffectScores:
@@ -226,7 +218,7 @@ def _rescored(
     mass = {label: max(prior.get(label, 0), FLOOR) * math.exp(odds[label]) for label in LABELS}
     total = sum(mass.values())
     labels = {label: m / total for label, m in mass.items()}
-    placed = _placed_in_space(labels)
+    placed = place_of(labels)
     given = (scores.valence, scores.arousal, scores.dominance)
     valence, arousal, dominance = (
         place if value is None else (place + value) / 2 for place, value in zip(placed, given, strict=True)

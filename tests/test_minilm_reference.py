@@ -25,8 +25,8 @@ TEXTS = (
 
 def test_the_graph_equals_transformers(tmp_path: Path) -> None:
     """float32 to 1e-4 of logits of up to about 8; int8 within 0.6 of them."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch", reason="needs the extra `reference`")
+    transformers = pytest.importorskip("transformers", reason="needs the extra `reference`")
     Store(default_root()).bundle([ARTIFACT], tmp_path / "raw.tar")
     with tarfile.open(tmp_path / "raw.tar") as tar:
         tar.extractall(tmp_path, filter="data")

@@ -1,6 +1,5 @@
 """Facial expression: a small residual network of our own, trained on FER2013 by models/training/expression.py."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from affectline.models.labels import Label
 from affectline.models.registry import ModelSpec
 from affectline.models.runtime import Runtime
 from affectline.models.signals import F32
-from affectline.models.zoo.mini_xception import LABEL_OF_CLASS
+from affectline.models.zoo.mini_xception import LABEL_OF_CLASS, PRIOR
 
 SIDE = 48
 
@@ -21,8 +20,7 @@ class ExpressionNet:
     side = SIDE
     labels: tuple[Label, ...] = tuple(LABEL_OF_CLASS.values())
     """Of the columns that `estimate` gives."""
-    prior: Mapping[Label, float] = dict.fromkeys(LABEL_OF_CLASS.values(), 0.1) | {"neutral": 0.4}
-    """By convention: most faces in front of a camera are neutral ones."""
+    prior = PRIOR
 
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self._session = runtime.session(folder / "expression.onnx", threads=1)

@@ -25,6 +25,8 @@ LABEL_OF_CLASS: Final[dict[str, Label]] = {
     "neutral": "neutral",
 }
 """The network's classes in its order; it can never say grateful, frustrated or confused."""
+PRIOR: Final[Mapping[Label, float]] = dict.fromkeys(LABEL_OF_CLASS.values(), 0.1) | {"neutral": 0.4}
+"""By convention: most faces in front of a camera are neutral ones."""
 
 
 class MiniXception:
@@ -32,8 +34,7 @@ class MiniXception:
     side = SIDE
     labels: tuple[Label, ...] = tuple(LABEL_OF_CLASS.values())
     """Of the columns that `estimate` gives."""
-    prior: Mapping[Label, float] = dict.fromkeys(LABEL_OF_CLASS.values(), 0.1) | {"neutral": 0.4}
-    """By convention: most faces in front of a camera are neutral ones."""
+    prior = PRIOR
 
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self._session = runtime.session(folder / "model.onnx")

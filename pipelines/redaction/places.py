@@ -13,6 +13,7 @@ MAX_MAILBOX: Final = 90
 MAX_DOMAIN: Final = 120
 MAX_ADDRESS: Final = 120
 """Characters, as of one after "my address is"."""
+MAX_HOUSE: Final = 40
 
 _GAP = re.compile(
     r"(?:,?\s+(?:in|en|à|a|w|te|near)\s+(?=[A-ZÀ-Þ\d])|\s*[,;]?\s+|\s*[,;/]\s*|\s+[–-]\s+|,?\s+(?:in|en|à|a|w|te|near)\s+)(?=\S)"
@@ -25,6 +26,10 @@ _SAID = re.compile(
     r"\b(?:is|it's|that's|be|e-?mail|lautet|ist|to):?,?\s+((?:[\w'-]+[\s,]+){0,7}[\w'-]+),?\s?$", re.IGNORECASE
 )
 """What is dictated before the "at" of an e-mail address."""
+_CLAUSE = re.compile(r"[\s:,]*([^.!?\n]*?\d[^!?\n]*?)(?=[.!?](?:\s|$)|\n|$)")
+_UNIT_TO_STREET = re.compile(r",?\s*(?:[A-ZÀ-Þ][\w'’-]*(?:\s[A-ZÀ-Þ][\w'’-]*){0,3},\s*)?")
+_HOUSE = re.compile(r"(?:[A-ZÀ-Þ][\w'’-]*\s){0,3}[A-ZÀ-Þ][\w'’-]*,\s*$")
+_POSTCODE_SOON = re.compile(r"(?:,?\s+[^\W\d_]+){0,2},?\s+\d(?:\s?\d){3,5}\b")
 _POSTCODE = re.compile(
     r"[A-Z]{1,2}\d[A-Z\d]?\s?\d[A-Z]{2}\b|[A-Z]\d[A-Z]\s?\d[A-Z]\d\b|[A-Z]\d{2}\s?[A-Z\d]{4}\b|\d{4}\s?[A-Z]{2}\b"
     r"|\d(?:[\s,-]{0,2}\d){2,8}\b(?!\s?[A-Z]\b)|(?:(?<!\w)[A-Z](?!\w)\W{0,2}|\d\W{0,2}){5,7}(?<=[A-Z\d])(?!\w)",
@@ -128,9 +133,7 @@ def addresses(plain: Plain, expected: frozenset[PersonalKind]) -> Iterator[Found
     if "address" in expected:
         lives.append(0)
     for at in lives:
-        clause = re.compile(r"[\s:,]*([^.!?\n]*?\d[^!?\n]*?)(?=[.!?](?:\s|$)|\n|$)").match(
-            plain.text, at, at + MAX_ADDRESS
-        )
+        clause = _CLAUSE.match(plain.text, at, at + MAX_ADDRESS)
         if clause:
             first = re.search(r"\d|[A-ZÀ-Þ]", clause[1])
             start = clause.start(1) + (first.start() if first else 0)
@@ -143,9 +146,9 @@ def _head(text: str, start: int) -> int:
     """Where an address begins whose street begins at `start`: with a flat, and maybe a house, before it."""
     unit, _ = _unit()
     for match in unit.finditer(text, max(0, start - 60), start):
-        if re.fullmatch(r",?\s*(?:[A-ZÀ-Þ][\w'’-]*(?:\s[A-ZÀ-Þ][\w'’-]*){0,3},\s*)?", text[match.end() : start]):
-            house = re.compile(r"(?:[A-ZÀ-Þ][\w'’-]*\s){0,3}[A-ZÀ-Þ][\w'’-]*,\s*$").search(text[: match.start()])
-            return house.start() if house and match.start() - house.start() <= 40 else match.start()
+        if _UNIT_TO_STREET.fullmatch(text, match.end(), start):
+            house = _HOUSE.search(text[max(0, match.start() - MAX_HOUSE) : match.start()])
+            return match.start() - (len(house[0]) if house else 0)
     return start
 
 
@@ -173,7 +176,7 @@ def _tail(text: str, end: int, *, small: bool, begun: bool = True) -> int:
             if piece is None or word in known.not_places:
                 return end
             named = piece[0][0].isupper()
-            last = small and (coded or _ends(text, piece.end()) or _postcode_soon(text, piece.end()))
+            last = small and (coded or _ends(text, piece.end()) or _POSTCODE_SOON.match(text, piece.end()) is not None)
             if not (named or word in known.place_words or last):
                 return end
             named = named or word in known.place_words
@@ -185,7 +188,3 @@ def _tail(text: str, end: int, *, small: bool, begun: bool = True) -> int:
 
 def _ends(text: str, at: int) -> bool:
     return len(text) - at <= 3 and not text[at:].strip(" .!")
-
-
-def _postcode_soon(text: str, at: int) -> bool:
-    return re.compile(r"(?:,?\s+[^\W\d_]+){0,2},?\s+\d(?:\s?\d){3,5}\b").match(text, at) is not None
