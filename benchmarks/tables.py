@@ -174,6 +174,42 @@ def face(document: Document) -> str:
     return f"{_table(heads, body)}\n\n{document['data']['name']}: {size} validation faces. {whole} {_source(document)}"
 
 
+def timeline(*documents: Document) -> str:
+    """Every corpus: the fused timeline live and after the call, beside the best single modality; and alerts."""
+    body = []
+    for document in documents:
+        live, after, alerts, quiet = (document[key] for key in ("live", "after", "alerts", "neutral_calls"))
+        best = max((document[name]["after"]["macro_f1"], name) for name in ("voice", "words", "stress"))
+        body.append(
+            [
+                document["data"]["name"] + (", site baseline" if document["data"]["site_baseline"] else ""),
+                f"{live['macro_f1']:.2f}, {live['auc']:.2f}",
+                f"{after['macro_f1']:.2f}, {after['auc']:.2f}",
+                f"{best[0]:.2f} ({best[1]})",
+                f"{after['ece']:.2f}",
+                f"{document['live_is_after']:.0%}",
+                f"{alerts['found']:.0%}, {alerts['found_in_time']:.0%}",
+                f"{alerts['delay_s'][0]:.1f} s" if alerts["delay_s"] else "",
+                f"{quiet['false_per_hour']:.1f} in {quiet['hours_without']:.1f} h",
+            ]
+        )
+    heads = [
+        "per second: macro F1, area under the curve",
+        "live",
+        "after the call",
+        "best modality alone",
+        "calibration error",
+        "live as after",
+        "anger found, within 5 s",
+        "median delay",
+        "false alerts an hour of neutral speech",
+    ]
+    minutes = sum(document["data"]["minutes"] for document in documents)
+    return f"{_table(heads, body)}\n\n{minutes:.0f} minutes of constructed calls. {_source(documents[0])}"
+
+
+TIMELINES = ("timeline_ravdess_speech", "timeline_nemo_pl", "timeline_emodb")
+
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "transcript": (("transcript",), transcript),
     "speed": (("speed",), speed),
@@ -183,6 +219,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "text": (("text",), text),
     "redaction": (("redaction",), redaction),
     "face": (("face",), face),
+    "timeline": (TIMELINES, timeline),
 }
 """Marker -> (each results/NAME.json, how they are shown)."""
 

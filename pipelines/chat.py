@@ -31,6 +31,8 @@ from affectline.pipelines.timeline import (
 from affectline.pipelines.voice import SECOND_US
 
 MAX_PARTICIPANTS = 16
+MAX_SECONDS = 3
+"""A turn counts as many seconds as it would take to say, up to these."""
 MAX_LENGTH_US = 366 * 86_400 * SECOND_US
 UNSEEN: tuple[Modality, ...] = ("voice", "stress", "face")
 _LANGUAGE = re.compile("[a-z]{2,3}")
@@ -141,7 +143,8 @@ class ChatSession:
         estimates = []
         if said.scores is not None:
             estimates.append(AffectEstimate(span, name, "text", said.scores, said.quality, self._models.text.model))
-        affect, contributors = fuse(estimates, {self._models.text.model: self._models.text.prior})
+        priors = {self._models.text.model: self._models.text.prior}
+        affect, contributors = fuse(estimates, priors, seconds=min(MAX_SECONDS, seconds_to_say(text)))
         self._open[name] = _Turn(said, affect, contributors, span.start_us, span.end_us)
         self._utterances.append(said.utterance)
         self._suggestions += self._engine.feed(said.utterance)

@@ -655,7 +655,7 @@ def replay(pack: PolicyPack, timeline: CallTimeline) -> list[Suggestion]:
     """The suggestions a pack gives for a finished call, from its timeline alone."""
     engine = PolicyEngine(pack, timeline.participants)
     due: list[Suggestion] = []
-    items: tuple[Output, ...] = (*timeline.speech, *timeline.utterances, *timeline.moments)
+    items: tuple[Output, ...] = (*timeline.speech, *timeline.utterances, *(m.as_live() for m in timeline.moments))
     for item in items:
         due += engine.feed(item)
     return due + engine.finish()

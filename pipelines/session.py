@@ -38,11 +38,12 @@ from affectline.models.signals import (
     VocalFeatures,
 )
 from affectline.pipelines.audio import ChannelAudio
+from affectline.pipelines.changes import change_points
 from affectline.pipelines.cues import CueLexicon
 from affectline.pipelines.dynamics import dynamics
 from affectline.pipelines.face import FaceSeconds, FaceStream
 from affectline.pipelines.facts import find_facts
-from affectline.pipelines.fusion import fuse
+from affectline.pipelines.fusion import AffectFilter, fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.pictures import decode
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
@@ -180,8 +181,9 @@ class _Second:
 class _Party:
     """One participant's channel and everything that runs along it."""
 
-    def __init__(self, participant: Participant, config: CallConfig, gate: SpeechGate) -> None:
+    def __init__(self, participant: Participant, config: CallConfig, gate: SpeechGate, affect: AffectFilter) -> None:
         self.participant = participant
+        self.affect = affect
         self.audio = ChannelAudio(config.rate_hz, gate.frame_samples)
         self.gate = gate.open()
         self.segmenter = Segmenter(1000 * gate.frame_samples / RATE_HZ)
@@ -244,7 +246,7 @@ class CallSession:
         self._priors = {model.model: model.prior for model in (models.voice, models.text, models.expression)}
         self._transcriber = Transcriber(models.encoder, models.recogniser)
         self._text = TextStage(models.text, models.cues, config.participants)
-        self._parties = {p.id: _Party(p, config, models.gate) for p in config.participants}
+        self._parties = {p.id: _Party(p, config, models.gate, AffectFilter(self._priors)) for p in config.participants}
         self._channels = {party.participant.channel: party for party in self._parties.values()}
         self._cameras = {camera.id: camera for camera in config.cameras}
         for camera in config.cameras:
@@ -314,9 +316,10 @@ class CallSession:
         return self._collect(self._end())
 
     def timeline(self) -> CallTimeline:
-        """The call so far; the whole call after `finish`."""
+        """The call so far; the whole call after `finish`, each moment in the light of those that came after it."""
         participants = tuple(party.participant for party in self._parties.values())
-        moments = tuple(sorted(self._moments, key=lambda m: (m.span.start_us, m.participant)))
+        known = self._smoothed() if self._finished else self._moments
+        moments = tuple(sorted(known, key=lambda m: (m.span.start_us, m.participant)))
         utterances = tuple(sorted(self._utterances, key=lambda u: (u.span, u.participant)))
         return CallTimeline(
             name=self._config.name,
@@ -334,7 +337,16 @@ class CallSession:
             models={**self._models.versions, "vocal_stress": STRESS_MODEL},
             snapshots=tuple(s for party in self._parties.values() if party.snapshots for s in party.snapshots.taken),
             facts=find_facts(participants, utterances),
+            changes=change_points(moments),
         )
+
+    def _smoothed(self) -> Iterator[Moment]:
+        """The moments with what came after them."""
+        later = {name: iter(party.affect.smoothed()) for name, party in self._parties.items()}
+        for moment in self._moments:
+            affect = next(later[moment.participant])
+            changed = affect != moment.affect
+            yield replace(moment, affect=affect, live=moment.affect, revision=2) if changed else moment
 
     def _channel(self, channel: int) -> _Party:
         try:
@@ -613,7 +625,7 @@ class CallSession:
             if final:
                 party.face.forget_before(second + 1)
         estimates = known.estimates if isinstance(face, str) else [*known.estimates, face]
-        affect, contributors = fuse(estimates, self._priors)
+        affect, contributors = (party.affect.step if final else party.affect.look)(estimates)
         present = {c.modality for c in contributors}
         usual = known.withheld or ("speech too short" if known.speech_us else "no speech")
         modalities: tuple[Modality, ...] = ("voice", "text", "stress")

@@ -1,7 +1,7 @@
 """What the pipeline says of a call: utterances, moments, suggestions, and the whole as one document."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from affectline.models.labels import Label
@@ -137,6 +137,7 @@ class Moment:
     span: Span
     participant: str
     affect: Affect
+    """In the whole call's timeline: in the light of what came after, too."""
     contributors: tuple[Contributor, ...]
     absent: tuple[Absence, ...]
     stress: float | None
@@ -147,6 +148,25 @@ class Moment:
     """Share of the second with speech, in [0, 1]."""
     revision: int
     final: bool
+    """It will not change any more while the call runs."""
+    live: Affect | None = None
+    """In the whole call's timeline: `affect` as it was final while the call ran; None where it is the same."""
+
+    def as_live(self) -> "Moment":
+        """As it was final while the call ran."""
+        return self if self.live is None else replace(self, affect=self.live, live=None, revision=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePoint:
+    """Where what a party feels turned into something else, and stayed so."""
+
+    participant: str
+    at_us: int
+    before: Label
+    after: Label
+    confidence: float
+    """In [0, 1]: that both feelings were there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +319,8 @@ class CallTimeline:
     """By time."""
     snapshots: tuple[Snapshot, ...] = ()
     """By time; of parties who agreed."""
+    changes: tuple[ChangePoint, ...] = ()
+    """By time."""
 
     @property
     def written(self) -> bool:

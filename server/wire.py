@@ -44,6 +44,7 @@ from affectline.pipelines.timeline import (
     Affect,
     CallTimeline,
     Camera,
+    ChangePoint,
     Contributor,
     Cue,
     Dynamics,
@@ -606,20 +607,34 @@ def _estimate_from(message: timeline_pb2.AffectEstimate) -> AffectEstimate:
     )
 
 
+def _affect(affect: Affect) -> timeline_pb2.Affect:
+    return timeline_pb2.Affect(
+        emotion=EMOTIONS[affect.label],
+        probability=affect.probability,
+        emotions=_emotions(affect.labels),
+        valence=affect.valence,
+        arousal=affect.arousal,
+        dominance=affect.dominance,
+    )
+
+
+def _affect_from(message: timeline_pb2.Affect) -> Affect:
+    return Affect(
+        label=_EMOTION_NAMES[message.emotion],
+        probability=message.probability,
+        labels=_emotions_from(message.emotions),
+        valence=_optional(message, "valence"),
+        arousal=_optional(message, "arousal"),
+        dominance=_optional(message, "dominance"),
+    )
+
+
 def _moment(moment: Moment) -> timeline_pb2.Moment:
-    affect = moment.affect
     return timeline_pb2.Moment(
         id=moment.id,
         span=_span(moment.span),
         participant=moment.participant,
-        affect=timeline_pb2.Affect(
-            emotion=EMOTIONS[affect.label],
-            probability=affect.probability,
-            emotions=_emotions(affect.labels),
-            valence=affect.valence,
-            arousal=affect.arousal,
-            dominance=affect.dominance,
-        ),
+        affect=_affect(moment.affect),
         contributors=[
             timeline_pb2.Contributor(
                 modality=MODALITIES[each.modality], weight=each.weight, estimate=_estimate(each.estimate)
@@ -632,23 +647,16 @@ def _moment(moment: Moment) -> timeline_pb2.Moment:
         speech_ratio=moment.speech_ratio,
         revision=moment.revision,
         is_final=moment.final,
+        live=_affect(moment.live) if moment.live else None,
     )
 
 
 def _moment_from(message: timeline_pb2.Moment) -> Moment:
-    affect = message.affect
     return Moment(
         id=message.id,
         span=_span_from(message.span),
         participant=message.participant,
-        affect=Affect(
-            label=_EMOTION_NAMES[affect.emotion],
-            probability=affect.probability,
-            labels=_emotions_from(affect.emotions),
-            valence=_optional(affect, "valence"),
-            arousal=_optional(affect, "arousal"),
-            dominance=_optional(affect, "dominance"),
-        ),
+        affect=_affect_from(message.affect),
         contributors=tuple(
             Contributor(_MODALITY_NAMES[each.modality], each.weight, _estimate_from(each.estimate))
             for each in message.contributors
@@ -659,6 +667,7 @@ def _moment_from(message: timeline_pb2.Moment) -> Moment:
         speech_ratio=message.speech_ratio,
         revision=message.revision,
         final=message.is_final,
+        live=_affect_from(message.live) if message.HasField("live") else None,
     )
 
 
@@ -823,6 +832,26 @@ def _fact_from(message: timeline_pb2.Fact) -> Fact:
     )
 
 
+def _change(change: ChangePoint) -> timeline_pb2.ChangePoint:
+    return timeline_pb2.ChangePoint(
+        participant=change.participant,
+        at_us=change.at_us,
+        before=EMOTIONS[change.before],
+        after=EMOTIONS[change.after],
+        confidence=change.confidence,
+    )
+
+
+def _change_from(message: timeline_pb2.ChangePoint) -> ChangePoint:
+    return ChangePoint(
+        message.participant,
+        message.at_us,
+        _EMOTION_NAMES[message.before],
+        _EMOTION_NAMES[message.after],
+        message.confidence,
+    )
+
+
 def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
     """The timeline in parts of about TIMELINE_PART_BYTES; merged in this order they are the whole."""
     part = timeline_pb2.Timeline(
@@ -845,6 +874,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         (("notices", _notice(each)) for each in timeline.notices),
         (("facts", _fact(each)) for each in timeline.facts),
         (("snapshots", _snapshot(each)) for each in timeline.snapshots),
+        (("changes", _change(each)) for each in timeline.changes),
     )
     for field, message in items:
         size += message.ByteSize()
@@ -877,6 +907,7 @@ def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
         models=dict(message.models),
         facts=tuple(map(_fact_from, message.facts)),
         snapshots=tuple(map(_snapshot_from, message.snapshots)),
+        changes=tuple(map(_change_from, message.changes)),
     )
 
 

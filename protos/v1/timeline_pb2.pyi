@@ -881,6 +881,7 @@ class Moment(_message.Message):
     SPEECH_RATIO_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     IS_FINAL_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique within the call."""
     participant: _builtins.str
@@ -894,14 +895,14 @@ class Moment(_message.Message):
     revision: _builtins.int
     """Counts up from 0 with each replacement."""
     is_final: _builtins.bool
-    """Whether this moment will not change any more."""
+    """Whether this moment will not change any more while the call runs."""
     @_builtins.property
     def span(self) -> Global___Span:
         """The second."""
 
     @_builtins.property
     def affect(self) -> Global___Affect:
-        """The fused answer."""
+        """The fused answer; in the complete timeline, in the light of what came after, too."""
 
     @_builtins.property
     def contributors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contributor]:
@@ -910,6 +911,10 @@ class Moment(_message.Message):
     @_builtins.property
     def absent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Absence]:
         """What it had to do without."""
+
+    @_builtins.property
+    def live(self) -> Global___Affect:
+        """Only in the complete timeline: the answer that was final while the call ran, where it is another one."""
 
     def __init__(
         self,
@@ -925,17 +930,22 @@ class Moment(_message.Message):
         speech_ratio: _builtins.float = ...,
         revision: _builtins.int = ...,
         is_final: _builtins.bool = ...,
+        live: Global___Affect | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_stress", b"_stress", "affect", b"affect", "level_dbfs", b"level_dbfs", "span", b"span", "stress", b"stress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_live", b"_live", "_stress", b"_stress", "affect", b"affect", "level_dbfs", b"level_dbfs", "live", b"live", "span", b"span", "stress", b"stress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_stress", b"_stress", "absent", b"absent", "affect", b"affect", "contributors", b"contributors", "id", b"id", "is_final", b"is_final", "level_dbfs", b"level_dbfs", "participant", b"participant", "revision", b"revision", "span", b"span", "speech_ratio", b"speech_ratio", "stress", b"stress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_live", b"_live", "_stress", b"_stress", "absent", b"absent", "affect", b"affect", "contributors", b"contributors", "id", b"id", "is_final", b"is_final", "level_dbfs", b"level_dbfs", "live", b"live", "participant", b"participant", "revision", b"revision", "span", b"span", "speech_ratio", b"speech_ratio", "stress", b"stress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__level_dbfs: _TypeAlias = _typing.Literal["level_dbfs"]  # noqa: Y015
     _WhichOneofArgType__level_dbfs: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs"]  # noqa: Y015
+    _WhichOneofReturnType__live: _TypeAlias = _typing.Literal["live"]  # noqa: Y015
+    _WhichOneofArgType__live: _TypeAlias = _typing.Literal["_live", b"_live"]  # noqa: Y015
     _WhichOneofReturnType__stress: _TypeAlias = _typing.Literal["stress"]  # noqa: Y015
     _WhichOneofArgType__stress: _TypeAlias = _typing.Literal["_stress", b"_stress"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__level_dbfs) -> _WhichOneofReturnType__level_dbfs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__live) -> _WhichOneofReturnType__live | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stress) -> _WhichOneofReturnType__stress | None: ...
 
@@ -1441,6 +1451,44 @@ class Summary(_message.Message):
 Global___Summary: _TypeAlias = Summary  # noqa: Y015
 
 @_typing.final
+class ChangePoint(_message.Message):
+    """Where what a party feels turned into something else, and stayed so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    participant: _builtins.str
+    """Id of the party."""
+    at_us: _builtins.int
+    """When the new feeling began."""
+    before: Global___Emotion.ValueType
+    """What was felt until then."""
+    after: Global___Emotion.ValueType
+    """What is felt from then on."""
+    confidence: _builtins.float
+    """In [0, 1]: that both feelings were there."""
+    def __init__(
+        self,
+        *,
+        participant: _builtins.str = ...,
+        at_us: _builtins.int = ...,
+        before: Global___Emotion.ValueType = ...,
+        after: Global___Emotion.ValueType = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "at_us", b"at_us", "before", b"before", "confidence", b"confidence", "participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePoint: _TypeAlias = ChangePoint  # noqa: Y015
+
+@_typing.final
 class Timeline(_message.Message):
     """Everything known of one call.
 
@@ -1487,6 +1535,7 @@ class Timeline(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     schema: _builtins.str
     """Version of this document's shape, e.g. "affectline.timeline/1"."""
     name: _builtins.str
@@ -1543,6 +1592,10 @@ class Timeline(_message.Message):
     def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Snapshot]:
         """By time; of parties who agreed that pictures are kept."""
 
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangePoint]:
+        """By time."""
+
     def __init__(
         self,
         *,
@@ -1562,10 +1615,11 @@ class Timeline(_message.Message):
         models: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         facts: _abc.Iterable[Global___Fact] | None = ...,
         snapshots: _abc.Iterable[Global___Snapshot] | None = ...,
+        changes: _abc.Iterable[Global___ChangePoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "snapshots", b"snapshots", "speech_turns", b"speech_turns", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "snapshots", b"snapshots", "speech_turns", b"speech_turns", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
