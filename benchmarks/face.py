@@ -1,11 +1,13 @@
 """Faces: expression accuracy, detection, and the whole path from picture to answer, beside what others would use.
 
     python -m benchmarks.face --data DIR [--clips DIR] [--json FILE]
+    python -m benchmarks.face --stream [--clips DIR] [--json FILE]
 
 DIR holds labels.csv (path, label, and maybe split, of which `validation` or `test` is scored) and gray or colour faces,
 or a faces.zip of the same. `--clips` holds labels.csv (path, label of face, no_face, face_then_no_face,
 no_face_then_face) and video files, for detection and for the whole path. Peers run in the same run where they are
-installed: the `fer` package and DeepFace, each with its own detector and its own network.
+installed: the `fer` package and DeepFace, each with its own detector and its own network. `--stream` measures only what
+a live H.264 stream costs: a clip as 640×480, 15 frames a second, all decoded, and five a second looked at.
 """
 
 import argparse
@@ -15,7 +17,8 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -28,9 +31,10 @@ import numpy.typing as npt
 
 from affectline.models.registry import all_models
 from affectline.models.runtime import Runtime
-from affectline.models.signals import F32, U8, VideoFrame
+from affectline.models.signals import F32, U8, EncodedFrame, VideoFrame
 from affectline.models.training.voice import calibration_error, uar
 from affectline.pipelines.face import FaceStream
+from affectline.pipelines.video import StreamDecoder
 from benchmarks.common import arguments, bootstrap, pulled, report
 
 CLASSES: Final = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
@@ -118,13 +122,13 @@ def score(faces: Faces, answer: Answer) -> dict[str, Any]:
     }
 
 
-def pictures(path: Path) -> Iterator[VideoFrame]:
+def pictures(path: Path, every_us: int = EVERY_US) -> Iterator[VideoFrame]:
     next_us = 0
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             at_us = round((frame.time or 0) * 1e6)
             if at_us >= next_us:
-                next_us = at_us + EVERY_US
+                next_us = at_us + every_us
                 yield VideoFrame("front", np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), at_us)
 
 
@@ -197,12 +201,68 @@ def time_peers(clips: Path) -> dict[str, Any]:
     return results
 
 
+def h264(clip: Path, rate: int = 15) -> list[EncodedFrame]:
+    """The clip as H.264 without reordering, padded to 640×480, a key frame every two seconds."""
+    context = av.CodecContext.create("libx264", "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = 640, 480, "yuv420p"
+    context.time_base, context.framerate, context.gop_size = Fraction(1, rate), Fraction(rate), 2 * rate
+    context.options = {"tune": "zerolatency"}
+    packets = []
+    for number, picture in enumerate(pictures(clip, 1_000_000 // rate)):
+        height, width = picture.rgb.shape[:2]
+        scale = min(640 / width, 480 / height)
+        small = cv2.resize(picture.rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+        canvas = np.zeros((480, 640, 3), np.uint8)
+        canvas[: small.shape[0], : small.shape[1]] = small
+        frame = av.VideoFrame.from_ndarray(canvas)
+        frame.pts, frame.time_base = number, Fraction(1, rate)
+        packets += context.encode(frame)
+    packets += context.encode(None)
+    return [EncodedFrame("front", bytes(p), (p.pts or 0) * 1_000_000 // rate) for p in packets]
+
+
+def stream_cost(clips: Path) -> dict[str, Any]:
+    """Milliseconds of the processor to decode a frame, and to decode and look at a second of the call."""
+    rows = list(csv.DictReader((clips / "labels.csv").open(newline="", encoding="utf-8")))
+    clip = max((row for row in rows if row["label"] == "face"), key=lambda row: int(row["frames"]))
+    frames = h264(clips / clip["path"])
+    runtime = Runtime(threads=1)
+    stream = FaceStream(pulled("centerface", runtime), pulled("mini-xception", runtime))
+    decoder, follower = StreamDecoder("h264"), StreamDecoder("h264")
+    decode_ms, looked = [], 0
+    for frame in frames:
+        started_s = time.process_time()
+        follower.decode(replace(frame, use="follow"))
+        decode_ms.append(1e3 * (time.process_time() - started_s))
+    started_s = time.process_time()
+    for frame in frames:
+        picture = decoder.decode(frame)
+        if picture is not None:
+            stream.feed(picture)
+            looked += 1
+    seconds = len(frames) / 15
+    return {
+        "clip": clip["path"],
+        "frames": len(frames),
+        "kbit_per_s": round(sum(len(frame.image) for frame in frames) * 8 / 1e3 / seconds),
+        "decode_ms": round(float(np.median(decode_ms)), 2),
+        "looked_at_per_s": round(looked / seconds, 1),
+        "ms_per_second": round(1e3 * (time.process_time() - started_s) / seconds, 1),
+    }
+
+
 def main() -> None:
     parser: argparse.ArgumentParser = arguments("Faces: expression, detection, and the whole path.")
     parser.set_defaults(data=Path("../shared/data/fer2013"))
     parser.add_argument("--clips", type=Path, metavar="DIR", default=Path("../shared/data/face_video_clips"))
+    parser.add_argument("--stream", action="store_true", help="measure only a live H.264 stream")
     args = parser.parse_args()
     cv2.setNumThreads(1)
+    if args.stream:
+        cost = stream_cost(args.clips)
+        report("face", {"data": {"name": args.clips.name}, "stream": cost}, cost, args.json)
+        return
     faces = load_faces(args.data, args.limit)
     names = [name for name, spec in all_models().items() if spec.task == "expression"]
     results: dict[str, Any] = {"expression": {name: score(faces, ours(name)) for name in names}}

@@ -149,8 +149,8 @@ def redaction(document: Document) -> str:
     return f"{_table(heads, body)}\n\n{what} {_source(document)}"
 
 
-def face(document: Document) -> str:
-    """Every expression network, and the whole path beside its peers."""
+def face(document: Document, live: Document) -> str:
+    """Every expression network, the whole path beside its peers, and what a live stream costs."""
     rows = document["expression"].items()
     body = [
         [
@@ -170,8 +170,15 @@ def face(document: Document) -> str:
         f"at 640×480 {path['detect_640x480_ms']:.0f} ms; face and absence come right on {path['switching_right']} of "
         f"{path['clips']} clips."
     )
+    cost = live["stream"]
+    stream = (
+        f"A live H.264 stream of 640×480 and 15 frames a second takes {cost['decode_ms']:.1f} ms of the processor to "
+        f"decode a frame, and {cost['ms_per_second']:.0f} ms per second of the call with {cost['looked_at_per_s']:.0f} "
+        f"pictures of it judged (`{live['environment']['command']}`)."
+    )
     size = next(iter(document["expression"].values()))["n"]
-    return f"{_table(heads, body)}\n\n{document['data']['name']}: {size} validation faces. {whole} {_source(document)}"
+    data = document["data"]["name"]
+    return f"{_table(heads, body)}\n\n{data}: {size} validation faces. {whole} {_source(document)} {stream}"
 
 
 def timeline(*documents: Document) -> str:
@@ -218,8 +225,8 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "voice": (("voice_emodb", "voice_ravdess_speech", "voice_nemo_pl"), voice),
     "text": (("text",), text),
     "redaction": (("redaction",), redaction),
-    "face": (("face",), face),
     "timeline": (TIMELINES, timeline),
+    "face": (("face", "face_stream"), face),
 }
 """Marker -> (each results/NAME.json, how they are shown)."""
 

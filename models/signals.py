@@ -16,7 +16,8 @@ F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
 Modality = Literal["voice", "text", "face", "stress", "dynamics"]
-GapReason = Literal["hold", "loss", "mute", "consent withdrawn"]
+GapReason = Literal["hold", "loss", "mute", "no sound", "consent withdrawn"]
+FrameUse = Literal["look", "follow", "skip"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,8 +71,12 @@ class EncodedFrame:
 
     camera: str
     image: bytes
-    """JPEG, PNG or WebP."""
+    """JPEG, PNG or WebP; of a camera that sends a stream, one frame of it: an access unit of H.264 or H.265 as
+    Annex B, a frame of VP8 or VP9, a temporal unit of AV1."""
     at_us: int
+    use: FrameUse = "look"
+    """What there is time for with a stream's frame: to look at it, only to `follow` so that later ones decode, or
+    nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -37,6 +37,8 @@ RIVAL: Final = 0.6
 STILL_US: Final = 20_000_000
 STILL_PX: Final = 0.006
 """A face whose landmarks move less than this part of its side for so long is a picture on the wall."""
+STILL_SMOOTH_US: Final = 2_000_000
+"""Time constant that they are smoothed with for it: noise of the camera moves single ones by as much."""
 CONFUSED_US: Final = 3_000_000
 MAX_CONFUSED: Final = 0.5
 """A face alone is never more than half a reason to call someone confused."""
@@ -94,8 +96,12 @@ class _State:
     """(time, mixed brow expression, tilt, away), each in [0, 1], of the last CONFUSED_US."""
     roll_deg: float
     """The track's usual one."""
+    smooth: F32
+    """Landmarks, smoothed …"""
+    smooth_us: int
+    """… up to then."""
     points: F32
-    """Landmarks when they last moved …"""
+    """Those when they last moved …"""
     moved_us: int
     """… and when that was."""
 
@@ -183,9 +189,12 @@ class FaceStream:
         moving = []
         for track in steady:
             state = self._states.setdefault(track.id, self._new_state(track, at_us))
-            moved = np.abs(track.face.landmarks - state.points).mean() / max(1.0, track.side_px)
+            keep = float(np.exp(-(at_us - state.smooth_us) / STILL_SMOOTH_US))
+            state.smooth = np.asarray(keep * state.smooth + (1 - keep) * track.face.landmarks, np.float32)
+            state.smooth_us = at_us
+            moved = np.abs(state.smooth - state.points).mean() / max(1.0, track.side_px)
             if moved > STILL_PX:
-                state.points, state.moved_us = track.face.landmarks, at_us
+                state.points, state.moved_us = state.smooth, at_us
             if at_us - state.moved_us < STILL_US:
                 moving.append(track)
         if not moving:
@@ -197,7 +206,8 @@ class FaceStream:
 
     def _new_state(self, track: Track, at_us: int) -> _State:
         prior = np.array([self._expression.prior[label] for label in self._expression.labels], np.float32)
-        return _State(prior, at_us, deque(), pose_of(track.face.landmarks).roll_deg, track.face.landmarks, at_us)
+        points = track.face.landmarks
+        return _State(prior, at_us, deque(), pose_of(points).roll_deg, points, at_us, points, at_us)
 
     def _judge(self, frame: VideoFrame, track: Track, others: tuple[Face, ...]) -> Look:
         face, state = track.face, self._states[track.id]

@@ -14,6 +14,7 @@ Role = Literal["customer", "agent", "other"]
 Consent = Literal["granted", "pending", "denied"]
 SuggestionKind = Literal["routing", "assist", "alert"]
 Facing = Literal["front", "rear"]
+VideoCodec = Literal["h264", "h265", "vp8", "vp9", "av1"]
 FactKind = Literal["issue", "commitment", "open_question"]
 CueKind = Literal["confusion", "escalation", "churn", "gratitude", "urgency", "vulnerability", "emotion"]
 PersonalKind = Literal[
@@ -51,6 +52,10 @@ class Camera:
     participant: str
     facing: Facing
     """Only a `front` camera shows its party's face; what a `rear` one shows is never judged."""
+    codec: VideoCodec | None = None
+    """How its stream is coded; None: each of its pictures is one of its own."""
+    rotation_degrees: int = 0
+    """0, 90, 180 or 270: how far its pictures are to be turned clockwise to be upright."""
 
 
 @dataclass(frozen=True, slots=True)

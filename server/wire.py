@@ -22,6 +22,7 @@ from affectline.models.signals import (
     AudioChunk,
     EncodedFrame,
     Gap,
+    GapReason,
     Span,
     TextEvent,
     VocalFeatures,
@@ -100,6 +101,9 @@ class RecordingConfig:
     language: str | None
     request_id: str
     """Empty when the caller gave none."""
+    video_participant: str | None = None
+    """Whom the file's video shows; None: the only customer."""
+    ignore_video: bool = False
 
 
 def _values(enum: Any, prefix: str) -> dict[str, Any]:
@@ -120,8 +124,11 @@ PERSONAL_KINDS: Final = _values(timeline_pb2.PersonalKind, "PERSONAL_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
 KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
 PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
-GAP_REASONS: Final = _values(analyze_pb2.GapReason, "GAP_REASON_")
+GAP_REASONS: Final = {
+    name.replace("_", " "): value for name, value in _values(analyze_pb2.GapReason, "GAP_REASON_").items()
+}
 FACINGS: Final = _values(analyze_pb2.CameraFacing, "CAMERA_FACING_")
+VIDEO_CODECS: Final = _values(analyze_pb2.VideoCodec, "VIDEO_CODEC_")
 ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
 _ROLE_NAMES: Final = _names(ROLES)
 _CONSENT_NAMES: Final = _names(CONSENTS)
@@ -134,6 +141,7 @@ _KIND_NAMES: Final = _names(KINDS)
 _PRIORITY_NAMES: Final = _names(PRIORITIES)
 _GAP_REASON_NAMES: Final = _names(GAP_REASONS)
 _FACING_NAMES: Final = _names(FACINGS)
+_VIDEO_CODEC_NAMES: Final = _names(VIDEO_CODECS)
 _ENCODING_NAMES: Final = _names(ENCODINGS)
 
 
@@ -291,7 +299,18 @@ def _check_cameras(check: _Check, messages: Sequence[analyze_pb2.Camera], partie
             f"{field}.facing",
             "expected one front camera per participant, found a second one",
         )
-        cameras.append(Camera(message.id, message.participant, facing))
+        check.that(
+            message.codec in {0, *_VIDEO_CODEC_NAMES},
+            f"{field}.codec",
+            f"expected none, {', '.join(name.upper() for name in VIDEO_CODECS)}, found {message.codec}",
+        )
+        check.that(
+            message.rotation_degrees in (0, 90, 180, 270),
+            f"{field}.rotation_degrees",
+            f"expected 0, 90, 180 or 270, found {message.rotation_degrees}",
+        )
+        codec = _VIDEO_CODEC_NAMES.get(message.codec)
+        cameras.append(Camera(message.id, message.participant, facing, codec, message.rotation_degrees))
     return tuple(cameras)
 
 
@@ -304,8 +323,19 @@ def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingC
     _check_language(check, "config.language", language)
     participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
     _check_channels(check, participants, MAX_CHANNELS)
+    shows = message.video_participant or None
+    check.that(
+        shows is None or shows in {participant.id for participant in participants},
+        "config.video_participant",
+        "expected the id of a participant, found another one",
+    )
+    check.that(
+        not (shows and message.ignore_video),
+        "config.ignore_video",
+        "expected it not to be set with a video_participant, found both",
+    )
     check.done()
-    return RecordingConfig(message.name, participants, language, message.request_id)
+    return RecordingConfig(message.name, participants, language, message.request_id, shows, message.ignore_video)
 
 
 def read_text_request(message: analyze_pb2.AnalyzeTextRequest) -> tuple[ChatConfig, list[TextEvent]]:
@@ -426,7 +456,7 @@ class CallReader:
         if not 0 < message.duration_us <= MAX_GAP_US:
             raise InvalidInputError(f"expected a gap of 1 to {MAX_GAP_US} us, found {message.duration_us}")
         if message.reason not in _GAP_REASON_NAMES:
-            raise InvalidInputError(f"expected hold, loss or mute as a gap's reason, found {message.reason}")
+            raise InvalidInputError(f"expected {', '.join(GAP_REASONS)} as a gap's reason, found {message.reason}")
         start_us = self.received_us
         self._advance(self._next_sample, message.duration_us * self._audio.rate_hz // 1_000_000)
         end_us = start_us + message.duration_us
@@ -970,7 +1000,13 @@ def call_config(config: CallConfig, audio: AudioFormat) -> analyze_pb2.AnalyzeRe
             language=config.language,
             interim_results=config.interim_results,
             cameras=[
-                analyze_pb2.Camera(id=camera.id, participant=camera.participant, facing=FACINGS[camera.facing])
+                analyze_pb2.Camera(
+                    id=camera.id,
+                    participant=camera.participant,
+                    facing=FACINGS[camera.facing],
+                    codec=VIDEO_CODECS[camera.codec] if camera.codec else analyze_pb2.VIDEO_CODEC_UNSPECIFIED,
+                    rotation_degrees=camera.rotation_degrees,
+                )
                 for camera in config.cameras
             ],
         )
@@ -981,6 +1017,15 @@ def audio_float32(pcm: F32, start_sample: int) -> analyze_pb2.AnalyzeRequest:
     """pcm [channels, n] as FLOAT32, so that the service sees exactly these samples."""
     data = np.ascontiguousarray(pcm.T).astype("<f4").tobytes()
     return analyze_pb2.AnalyzeRequest(audio=analyze_pb2.Audio(data=data, start_sample=start_sample))
+
+
+def video_frame(frame: EncodedFrame) -> analyze_pb2.AnalyzeRequest:
+    video = analyze_pb2.VideoFrame(camera=frame.camera, image=frame.image, at_us=frame.at_us)
+    return analyze_pb2.AnalyzeRequest(video=video)
+
+
+def gap(duration_us: int, reason: GapReason) -> analyze_pb2.AnalyzeRequest:
+    return analyze_pb2.AnalyzeRequest(gap=analyze_pb2.Gap(duration_us=duration_us, reason=GAP_REASONS[reason]))
 
 
 END: Final = analyze_pb2.AnalyzeRequest(end=analyze_pb2.End())

@@ -14,6 +14,8 @@ import soundfile
 from affectline.server.engine import Engine
 from affectline.server.exports import CSV_COLUMNS, from_json
 
+from .films import drawn, film
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[1]
@@ -239,6 +241,27 @@ def test_odd_but_honest_files_are_analysed(run: Run, tmp_path: Path, example: Pa
         codes = {notice.code for notice in timeline.notices}
         assert ("clipped_audio" in codes) == (path.name in {"clipped.wav", "cut.wav"})
         assert ("truncated_recording" in codes) == (path.name == "cut.wav")
+
+
+def test_a_video_without_sound_is_analysed_for_the_face(run: Run, tmp_path: Path) -> None:
+    path = film(tmp_path / "silent.mp4", [drawn(number) for number in range(30)])
+    done = run("analyze", path, "--html", "page.html", "--with-audio", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    timeline = from_json(done.stdout.encode())
+    assert [notice.code for notice in timeline.notices] == ["no_sound"]
+    absent = {(a.modality, a.reason) for moment in timeline.moments for a in moment.absent}
+    assert absent == {("voice", "no sound"), ("text", "no sound"), ("stress", "no sound"), ("face", "no face")}
+    assert "data:audio" not in (tmp_path / "page.html").read_text()
+    shown = run("analyze", path, "--channels", "customer,Mia:agent", "--camera", "Mia")
+    assert shown.returncode == 0, shown.stderr
+    assert "face of Mia is not analysed" in shown.stdout
+    assert "One channel" not in shown.stdout
+    nobody = run("analyze", path, "--camera", "-", "--json", "-")
+    absent = {(a.modality, a.reason) for m in from_json(nobody.stdout.encode()).moments for a in m.absent}
+    assert ("face", "no video") in absent
+    unknown = run("analyze", path, "--camera", "bob")
+    assert unknown.returncode == 1
+    assert "expected the video to show one of customer; found 'bob'" in unknown.stderr
 
 
 def test_without_a_network_and_models_the_way_out_is_named(run: Run, short: Path, tmp_path: Path) -> None:

@@ -135,6 +135,23 @@ def test_a_picture_on_the_wall_is_no_participant() -> None:
     assert (look.scores, look.flaws) == (None, ("a face that never moves, as in a picture on the wall",))
 
 
+def test_a_picture_on_the_wall_is_one_in_a_noisy_picture_too() -> None:
+    rng, eyes = np.random.default_rng(5), Eyes()
+    noisy = [face(points=POINTS + rng.normal(0, 0.45, POINTS.shape)) for _ in range(STILL_US // STEP_US + 50)]
+    look = watched(FaceStream(eyes, Mood()), eyes, [[each] for each in noisy])
+    assert look.flaws == ("a face that never moves, as in a picture on the wall",)
+    sways = [face(x=200 + 4 * np.sin(i / 10)) for i in range(2 * STILL_US // STEP_US)]
+    assert watched(FaceStream(eyes, Mood()), eyes, [[each] for each in sways]).scores, "someone who hardly moves"
+
+
+def test_minutes_without_a_face_cost_nothing_later() -> None:
+    eyes = Eyes()
+    stream = FaceStream(eyes, Mood())
+    nobody = watched(stream, eyes, [[] for _ in range(5 * 60 * 5)])
+    assert (nobody.flaws, nobody.track) == (("no face",), None)
+    assert watched(stream, eyes, moving(10), start_us=300_000_000).scores
+
+
 def test_confusion_takes_several_signs_over_time_and_is_never_sure() -> None:
     eyes, mood = Eyes(), Mood()
     mood.now = (0.35, 0, 0.3, 0, 0.2, 0.05, 0.1)

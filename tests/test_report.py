@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from affectline.models.errors import InvalidInputError
-from affectline.pipelines.timeline import CallTimeline
+from affectline.pipelines.timeline import CallTimeline, Notice
 from affectline.server.exports import from_json
 from affectline.server.report import render_html
 
@@ -338,3 +338,14 @@ def test_a_written_conversation_without_consent_opens(open_report) -> None:
     timeline = replace(written_timeline(), utterances=(), moments=(), suggestions=(), duration_us=0)
     page = open_report(replace(timeline, summary=replace(timeline.summary, highlights=())))
     assert "consent was recorded" in page.locator("#transcript").inner_text()
+
+
+def test_a_call_without_sound_says_so(open_report) -> None:
+    timeline = sample_timeline()
+    assert "kHz audio" in open_report(timeline).locator("#facts").inner_text()
+    silent = tuple(Notice("no_sound", "No sound came.", 0, party.id) for party in timeline.participants)
+    page = open_report(replace(timeline, notices=silent))
+    assert "no sound" in page.locator("#facts").inner_text()
+    assert "kHz" not in page.locator("#facts").inner_text()
+    page = open_report(replace(timeline, notices=silent[:1]))
+    assert "kHz audio" in page.locator("#facts").inner_text()

@@ -67,15 +67,21 @@ class RecordingConfig(_message.Message):
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VIDEO_PARTICIPANT_FIELD_NUMBER: _builtins.int
+    IGNORE_VIDEO_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
     language: _builtins.str
     """ISO 639-1 code when known, e.g. "en"; absent detects it per utterance."""
     request_id: _builtins.str
     """A unique id of the caller's choosing, at most 128 characters: sending it again gives the same job."""
+    video_participant: _builtins.str
+    """Id of the party whose face the file's video shows. Empty: the customer's, where there is one customer."""
+    ignore_video: _builtins.bool
+    """The video shows nobody's face and is not looked at."""
     @_builtins.property
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[_timeline_pb2.Participant]:
-        """One to eight, each on a channel of its own that the file must have."""
+        """One to eight, each on a channel of its own that the file must have, unless it has no sound."""
 
     def __init__(
         self,
@@ -84,10 +90,12 @@ class RecordingConfig(_message.Message):
         participants: _abc.Iterable[_timeline_pb2.Participant] | None = ...,
         language: _builtins.str | None = ...,
         request_id: _builtins.str = ...,
+        video_participant: _builtins.str = ...,
+        ignore_video: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language", "name", b"name", "participants", b"participants", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "ignore_video", b"ignore_video", "language", b"language", "name", b"name", "participants", b"participants", "request_id", b"request_id", "video_participant", b"video_participant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015

@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import monotonic
 from uuid import uuid4
 
 from affectline.models.errors import CapacityError, InvalidInputError
+from affectline.models.signals import EncodedFrame, FrameUse
 from affectline.pipelines.chat import Chat
 from affectline.pipelines.recorded import Session
 from affectline.pipelines.session import Input
@@ -20,7 +22,11 @@ from affectline.server.services.sessions import Context, Sessions, receive, rece
 
 CURSOR_EVERY_US = 1_000_000
 VIDEO_SHARE = 0.3
-"""Of a call's working time that pictures may take; sound goes first."""
+"""Of a call's working time that looking at pictures may take; sound goes first."""
+DECODE_SHARE = 0.2
+"""The same of decoding the frames of streams that are not looked at."""
+MAX_DEBT_S = 1.0
+"""So far decoding may run ahead of its share before a stream is left out up to a later key frame."""
 
 log = logging.getLogger("affectline.server")
 
@@ -34,17 +40,26 @@ class PictureBudget:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock`: seconds, going forward."""
         self._clock = clock
-        self._next_s = 0.0
+        self._look_s = self._decode_s = 0.0
+        """From when on there is time to look at one, and to decode one."""
+        self._skips = False
+        self._use: FrameUse = "look"
         self._started_s = 0.0
 
-    def take(self) -> bool:
-        """Whether there is time for a picture now; `done` must follow."""
+    def take(self) -> FrameUse:
+        """What there is time for now; `done` must follow when something is done."""
         self._started_s = self._clock()
-        return self._started_s >= self._next_s
+        # Once it skips, until all is paid back: the frames up to the next key frame are lost anyway.
+        self._skips = self._decode_s > self._started_s + (0 if self._skips else MAX_DEBT_S)
+        self._use = "skip" if self._skips else "look" if self._started_s >= self._look_s else "follow"
+        return self._use
 
     def done(self) -> None:
-        now_s = self._clock()
-        self._next_s = now_s + (now_s - self._started_s) * (1 / VIDEO_SHARE - 1)
+        took_s = self._clock() - self._started_s
+        if self._use == "look":
+            self._look_s = self._started_s + took_s / VIDEO_SHARE
+        else:
+            self._decode_s = max(self._decode_s, self._started_s) + took_s / DECODE_SHARE
 
 
 class AnalyzeService(AnalyzeServiceServicer):
@@ -101,6 +116,7 @@ class AnalyzeService(AnalyzeServiceServicer):
         deadline_s = monotonic() + self._config.max_call_s
         cursor_us = 0
         pictures = PictureBudget(monotonic)
+        streams = {camera.id for camera in config.cameras if camera.codec}
 
         while (request := await receive(context, self._config.idle_timeout_s)) is not None:
             if request.HasField("end"):
@@ -120,8 +136,11 @@ class AnalyzeService(AnalyzeServiceServicer):
                 await self._send(context, [_unusable(session, error)])
                 continue
             picture = request.HasField("video")
-            if picture and not pictures.take():
-                continue
+            if picture:
+                use = pictures.take()
+                if use != "look" and request.video.camera not in streams:
+                    continue
+                inputs = [replace(item, use=use) for item in inputs if isinstance(item, EncodedFrame)]
             await self._send(context, await self._sessions.run(_push, session, inputs))
             if picture:
                 pictures.done()

@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from affectline.models.errors import AffectlineError, CapacityError, StorageError
 from affectline.pipelines.media import open_recording
-from affectline.pipelines.recorded import analyze_recording
+from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
 from affectline.protos.v1 import recordings_pb2, timeline_pb2
 from affectline.protos.v1.recordings_pb2 import (
@@ -305,5 +305,7 @@ def _analyze_parts(
     progress: Callable[[float], None],
 ) -> list[timeline_pb2.Timeline]:
     recording = open_recording(path)
-    call = CallConfig(config.name, config.participants, recording.rate_hz, config.language)
+    shows = config.video_participant
+    cameras = () if config.ignore_video else film_cameras(recording, config.participants, shows)
+    call = CallConfig(config.name, config.participants, recording.rate_hz, config.language, cameras=cameras)
     return list(wire.timeline_parts(analyze_recording(recording, call, opener.open, progress)))

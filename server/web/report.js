@@ -220,8 +220,9 @@ function report(source) {
 
   const consent = (p) => ({ granted: "", pending: ", consent pending: not analysed", denied: ", no consent: not analysed" })[p.consent];
   const languages = unique(utterances.map((u) => u.language));
+  const silent = parties.every((p) => call.notices.some((n) => n.code === "no_sound" && n.participant === p.id));
   $("facts").textContent = [lengthOf(source.duration_us), ...parties.map((p) => nameOf(p.id) + consent(p)),
-    languages.length ? `language ${languages.join(", ")}` : "", written ? "written" : `${call.rate_hz / 1000} kHz audio`].filter(Boolean).join(" · ");
+    languages.length ? `language ${languages.join(", ")}` : "", written ? "written" : silent ? "no sound" : `${call.rate_hz / 1000} kHz audio`].filter(Boolean).join(" · ");
   $("notices").append(...call.notices.map((n) => el("li", { textContent: n.message })));
   $("summary").append(...call.summary.lines.map((textContent) => el("li", { textContent })));
   if (!call.summary.lines.length) $("summary").append(el("li", { className: "muted", textContent: "There is nothing to sum up." }));
