@@ -150,25 +150,24 @@ def redaction(document: Document) -> str:
 
 
 def face(document: Document, live: Document) -> str:
-    """Every expression network, the whole path beside its peers, and what a live stream costs."""
-    rows = document["expression"].items()
-    body = [
-        [
-            name,
-            f"{r['accuracy']:.3f} ({r['accuracy_95'][0]:.2f} to {r['accuracy_95'][1]:.2f})",
-            f"{r['uar']:.2f}",
-            f"{r['ece']:.3f}",
-            f"{r['ms_per_face']:.1f} ms",
-        ]
-        for name, r in rows
-    ]
+    """Every expression network and its peers' on the same faces, the whole path beside theirs, and a live stream."""
+    ours, others = document["expression"], document["peers"]
+    body = [_expression(name, result) for name, result in ours.items()]
+    for name, peer in others.items():
+        body.append(
+            _expression(name if peer["weights"] else f"{name} (speed only: no weights here)", peer["expression"])
+        )
     heads = ["expression", "accuracy (95 % interval)", "recall per class", "calibration error", "per face"]
-    path = document["path"]
-    peers = "".join(f", {name}'s {result['whole_ms']:.0f} ms" for name, result in document["peers"].items())
+    best, path = document["best"], document["path"]
+    ratios = [
+        f"{name} {peer['expression']['ms_per_face'] / ours[best]['ms_per_face']:.1f}" for name, peer in others.items()
+    ]
+    slower = f" Times as long as {best}: {', '.join(ratios)}." if ratios else ""
     whole = (
-        f"The whole path takes {path['whole_ms']:.0f} ms a picture on one thread{peers}; detection "
-        f"at 640×480 {path['detect_640x480_ms']:.0f} ms; face and absence come right on {path['switching_right']} of "
-        f"{path['clips']} clips."
+        f"The whole path takes {path['whole_ms']:.0f} ms a picture"
+        + "".join(f", {name}'s {peer['whole_ms']:.0f} ms" for name, peer in others.items())
+        + f"; detection at 640×480 {path['detect_640x480_ms']:.0f} ms; face and absence come right on "
+        f"{path['switching_right']} of {path['clips']} clips. All on one thread."
     )
     cost = live["stream"]
     stream = (
@@ -176,9 +175,18 @@ def face(document: Document, live: Document) -> str:
         f"decode a frame, and {cost['ms_per_second']:.0f} ms per second of the call with {cost['looked_at_per_s']:.0f} "
         f"pictures of it judged (`{live['environment']['command']}`)."
     )
-    size = next(iter(document["expression"].values()))["n"]
-    data = document["data"]["name"]
-    return f"{_table(heads, body)}\n\n{data}: {size} validation faces. {whole} {_source(document)} {stream}"
+    faces = f"{document['data']['name']}: {ours[best]['n']} validation faces, for speed one at a time."
+    return f"{_table(heads, body)}\n\n{faces}{slower} {whole} {_source(document)} {stream}"
+
+
+def _expression(name: str, result: dict[str, Any]) -> list[str]:
+    """One network's row; empty where only its speed is known."""
+    took = f"{result['ms_per_face']:.2f} ms"
+    if "accuracy" not in result:
+        return [name, "", "", "", took]
+    low, high = result["accuracy_95"]
+    accuracy = f"{result['accuracy']:.3f} ({low:.2f} to {high:.2f})"
+    return [name, accuracy, f"{result['uar']:.2f}", f"{result['ece']:.3f}", took]
 
 
 def timeline(*documents: Document) -> str:

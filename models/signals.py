@@ -180,6 +180,16 @@ class AffectScores:
 
 
 @dataclass(frozen=True, slots=True)
+class Expressions:
+    """What an expression model says of n faces."""
+
+    probabilities: F32
+    """[n, labels], rows summing to 1."""
+    valence_arousal: F32 | None = None
+    """[n, 2], each in [-1, 1]; None from a model of categories only."""
+
+
+@dataclass(frozen=True, slots=True)
 class AffectEstimate:
     """AffectScores placed in the call: whose, when, by which modality, from how good an input."""
 

@@ -89,7 +89,10 @@ VoiceModel = Annotated[
     str | None,
     typer.Option(help="Another voice model by its name, or a head made by `affectline train voice` by its path."),
 ]
-FaceModel = Annotated[str | None, typer.Option(help="Another expression model by its name.")]
+FaceModel = Annotated[
+    str | None,
+    typer.Option(help="Another expression model by its name, or an ONNX file of HSEmotion's kind by its path."),
+]
 AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Use models under a restricted licence.")]
 SiteFolder = Annotated[
     Path | None,

@@ -69,7 +69,9 @@ class ServerConfig(BaseModel):
         description="Another voice model: a registered one by name, or a file written by `affectline train voice`.",
     )
     face_model: str | None = Field(
-        default=None, description="Another expression model: a registered one by name; mini-xception by default."
+        default=None,
+        description="Another expression model: a registered one by name (`deepface` needs the extra), or an ONNX file "
+        "of HSEmotion's kind; mini-xception by default.",
     )
     accept_license: bool = Field(default=False, description="Models under a restricted licence may be used.")
     site_dir: Path | None = Field(

