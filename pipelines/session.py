@@ -46,6 +46,7 @@ from affectline.pipelines.fusion import fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.pictures import decode
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
+from affectline.pipelines.scores import score_parties
 from affectline.pipelines.segmenter import Segment, Segmenter
 from affectline.pipelines.snapshots import SnapshotMaker
 from affectline.pipelines.summary import summarise
@@ -334,6 +335,7 @@ class CallSession:
             models={**self._models.versions, "vocal_stress": STRESS_MODEL},
             snapshots=tuple(s for party in self._parties.values() if party.snapshots for s in party.snapshots.taken),
             facts=find_facts(participants, utterances),
+            scores=score_parties(participants, utterances, moments, self.received_us),
         )
 
     def _channel(self, channel: int) -> _Party:

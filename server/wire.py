@@ -46,6 +46,7 @@ from affectline.pipelines.timeline import (
     Camera,
     Contributor,
     Cue,
+    Driver,
     Dynamics,
     Fact,
     Highlight,
@@ -53,7 +54,9 @@ from affectline.pipelines.timeline import (
     Notice,
     Output,
     Participant,
+    PartyScores,
     Redaction,
+    Score,
     Snapshot,
     SpeechTurn,
     Suggestion,
@@ -119,6 +122,9 @@ PERSONAL_KINDS: Final = _values(timeline_pb2.PersonalKind, "PERSONAL_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
 KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
 PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
+TRAJECTORIES: Final = _values(timeline_pb2.Trajectory, "TRAJECTORY_")
+TOWARDS: Final = _values(timeline_pb2.Toward, "TOWARD_")
+DRIVER_KINDS: Final = _values(timeline_pb2.DriverKind, "DRIVER_KIND_")
 GAP_REASONS: Final = _values(analyze_pb2.GapReason, "GAP_REASON_")
 FACINGS: Final = _values(analyze_pb2.CameraFacing, "CAMERA_FACING_")
 ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
@@ -131,6 +137,9 @@ _PERSONAL_KIND_NAMES: Final = _names(PERSONAL_KINDS)
 _MODALITY_NAMES: Final = _names(MODALITIES)
 _KIND_NAMES: Final = _names(KINDS)
 _PRIORITY_NAMES: Final = _names(PRIORITIES)
+_TRAJECTORY_NAMES: Final = _names(TRAJECTORIES)
+_TOWARD_NAMES: Final = _names(TOWARDS)
+_DRIVER_KIND_NAMES: Final = _names(DRIVER_KINDS)
 _GAP_REASON_NAMES: Final = _names(GAP_REASONS)
 _FACING_NAMES: Final = _names(FACINGS)
 _ENCODING_NAMES: Final = _names(ENCODINGS)
@@ -823,6 +832,45 @@ def _fact_from(message: timeline_pb2.Fact) -> Fact:
     )
 
 
+def _score(score: Score) -> timeline_pb2.Score:
+    return timeline_pb2.Score(
+        span=_span(score.span), score=score.score, known_us=score.known_us, shares=_emotions(score.labels)
+    )
+
+
+def _score_from(message: timeline_pb2.Score) -> Score:
+    span, labels = _span_from(message.span), _emotions_from(message.shares)
+    return Score(span, _optional(message, "score"), message.known_us, labels)
+
+
+def _party_scores(scores: PartyScores) -> timeline_pb2.PartyScores:
+    return timeline_pb2.PartyScores(
+        participant=scores.participant,
+        overall=_score(scores.overall),
+        quarters=map(_score, scores.quarters),
+        trajectory=TRAJECTORIES[scores.trajectory],
+        drivers=[
+            timeline_pb2.Driver(
+                toward=TOWARDS[each.toward], kind=DRIVER_KINDS[each.kind], name=each.name, share=each.share
+            )
+            for each in scores.drivers
+        ],
+    )
+
+
+def _party_scores_from(message: timeline_pb2.PartyScores) -> PartyScores:
+    return PartyScores(
+        participant=message.participant,
+        overall=_score_from(message.overall),
+        quarters=tuple(map(_score_from, message.quarters)),
+        trajectory=_TRAJECTORY_NAMES[message.trajectory],
+        drivers=tuple(
+            Driver(_TOWARD_NAMES[each.toward], _DRIVER_KIND_NAMES[each.kind], each.name, each.share)
+            for each in message.drivers
+        ),
+    )
+
+
 def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
     """The timeline in parts of about TIMELINE_PART_BYTES; merged in this order they are the whole."""
     part = timeline_pb2.Timeline(
@@ -834,6 +882,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         dynamics=map(_dynamics, timeline.dynamics),
         summary=_summary(timeline.summary),
         models=timeline.models,
+        scores=map(_party_scores, timeline.scores),
     )
     size = part.ByteSize()
     items: Iterator[tuple[str, Message]] = chain(
@@ -877,6 +926,7 @@ def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
         models=dict(message.models),
         facts=tuple(map(_fact_from, message.facts)),
         snapshots=tuple(map(_snapshot_from, message.snapshots)),
+        scores=tuple(map(_party_scores_from, message.scores)),
     )
 
 

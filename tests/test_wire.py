@@ -30,17 +30,23 @@ from affectline.pipelines.timeline import (
     Camera,
     Consent,
     Contributor,
+    Driver,
+    DriverKind,
     Dynamics,
     Fact,
     Highlight,
     Moment,
     Notice,
     Participant,
+    PartyScores,
     Role,
+    Score,
     SpeechTurn,
     Suggestion,
     SuggestionKind,
     Summary,
+    Toward,
+    Trajectory,
     Utterance,
     VocalSummary,
 )
@@ -136,6 +142,15 @@ TIMELINE = CallTimeline(
     notices=(Notice("clipped_audio", "The audio is clipped.", 3, "caller"),),
     models={"voice_affect": "voice@1"},
     facts=(Fact("commitment", "anna", UTTERANCE.id, Span(3, 5), "I'll call you back."),),
+    scores=(
+        PartyScores(
+            "caller",
+            Score(Span(0, 2_500_000), -1.25, 1_000_000, {"angry": 0.75, "neutral": 0.25}),
+            (Score(Span(0, 625_000), 0.0, 5, {"neutral": 1.0}), Score(Span(625_000, 2_500_000), None, 0, {})),
+            "up_and_down",
+            (Driver("negative", "cue", "churn", 0.5), Driver("positive", "modality", "voice", 1.0)),
+        ),
+    ),
 )
 
 
@@ -182,6 +197,9 @@ def _fields(timeline: CallTimeline) -> dict[str, Any]:
     ("ours", "values"),
     [
         (Role, wire.ROLES),
+        (Trajectory, wire.TRAJECTORIES),
+        (Toward, wire.TOWARDS),
+        (DriverKind, wire.DRIVER_KINDS),
         (Consent, wire.CONSENTS),
         (Label, wire.EMOTIONS),
         (Modality, wire.MODALITIES),
