@@ -159,10 +159,8 @@ def _whole(scores: PartyScores, known: Sequence[Moment]) -> Iterator[tuple[str, 
         ),
         default=0,
     )
-    yield (
-        f"the customer sounded unpleasant for {UNPLEASANT_US // 1_000_000} s or more on end",
-        longest_us >= UNPLEASANT_US,
-    )
+    words = f"the customer sounded displeased for {UNPLEASANT_US // 1_000_000} s or more without a better moment"
+    yield words, longest_us >= UNPLEASANT_US
     last = scores.quarters[-1]
     if last.score is not None and last.known_us >= MIN_SCORED_US:
         yield "the customer's score in the last quarter was −1 or lower", last.score <= LOW_SCORE

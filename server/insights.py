@@ -19,7 +19,7 @@ WEB = Path(__file__).with_name("web")
 SCHEMA: Final = "affectline.insights.outcomes/1"
 CAVEAT: Final = (
     "What goes with bad outcomes need not bring them about: what customers call about may be behind both. "
-    f"Of the findings, about {100 * FALSE_DISCOVERIES:.0f} % may be chance."
+    f"Up to about {100 * FALSE_DISCOVERIES:.0f} % of the findings may be chance."
 )
 KIND_NAMES: Final[dict[OutcomeKind, str]] = {
     "csat": "CSAT",
