@@ -76,8 +76,8 @@ class Feedback:
     """When; None takes the time at which it is recorded."""
 
     def __post_init__(self) -> None:
-        if (self.verdict == "corrected") != bool(self.correction):
-            raise InvalidInputError("expected a correction with `corrected`, and with nothing else")
+        if self.correction and self.verdict != "corrected":
+            raise InvalidInputError(f"expected a correction with `corrected` only, found one with `{self.verdict}`")
         for text, most, what in (
             (self.correction, MAX_CORRECTION_CHARACTERS, "correction"),
             (self.note, MAX_NOTE_CHARACTERS, "note"),

@@ -1,7 +1,7 @@
 """What goes with bad outcomes: statistics against published values, planted effects, and none."""
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from scipy.stats import fisher_exact
@@ -207,3 +207,27 @@ def test_conversation_features() -> None:
     quiet, busy = (call([None] * length, speech=turns, dynamics=dynamics) for length in (80, 60))
     assert holding(quiet) == {"the agent interrupted 2 times or more", "nobody spoke for 30 % or more of the time"}
     assert holding(busy) == {"the agent interrupted 2 times or more"}
+
+
+def test_stages_have_features_of_their_own() -> None:
+    @dataclass(frozen=True)
+    class Named:
+        name: str
+        span: Span
+
+    class Staged(CallTimeline):
+        stages = (
+            Named("identification", Span(0, 30 * SECOND_US)),
+            Named("closing", Span(30 * SECOND_US, 60 * SECOND_US)),
+            Named("hold", Span(60 * SECOND_US, 61 * SECOND_US)),
+        )
+
+    plain = call([("frustrated", -0.5)] * 20 + [("neutral", 0.2)] * 41)
+    timeline = Staged(**{name: getattr(plain, name) for name in CallTimeline.__dataclass_fields__})
+    assert {feature for feature in holding(timeline) if "during" in feature} == {
+        "the customer sounded frustrated for 20 s or more during identification",
+        "the customer's score during identification was −1 or lower",
+    }
+    features = features_of(timeline)
+    assert features["the customer's score during closing was −1 or lower"] is False
+    assert not any("hold" in feature for feature in features)  # too little is known of it

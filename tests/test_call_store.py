@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, text
 
 from affectline.models.errors import InvalidInputError, StorageError
 from affectline.pipelines.outcomes import CallDetails, Feedback, Outcome
+from affectline.pipelines.timeline import CallTimeline
 from affectline.server.exports import to_json
 from affectline.server.store.calls import CallStore, NotStoredError, PolicyFeedback, StoredAlreadyError
 from affectline.server.store.tables import METADATA
@@ -156,6 +157,28 @@ def test_feedback_replaces_and_keeps_its_history(store: CallStore) -> None:
     store.record_outcome("a", Outcome("csat", 1))
     store.record_outcome("b", Outcome("csat", 1))
     assert [(call.id, call.accepted) for call in store.reviewed_calls()] == [("a", 1), ("b", 0)]
+
+
+def test_feedback_given_while_the_call_ran_is_kept_with_it(store: CallStore) -> None:
+    @dataclass(frozen=True)
+    class Given:
+        suggestion_id: str
+        verdict: str
+        correction: str | None
+        at_us: int
+
+    class Heard(CallTimeline):
+        feedback = (
+            Given("s0", "corrected", "call 555 123 4567", 40_000_000),
+            Given("s9", "accepted", None, 50_000_000),
+        )
+
+    timeline = Heard(**{name: getattr(sample_timeline(), name) for name in CallTimeline.__dataclass_fields__})
+    for _ in range(2):
+        store.add(CallDetails("a", NOON), timeline, replace=True)
+    (kept,) = store.feedback_history("a")
+    assert kept == Feedback("s0", "corrected", "call [PHONE]", None, NOON + timedelta(seconds=40))
+    assert store.feedback_counts() == [PolicyFeedback("defaults@1.0.0", 5, 0, 0, 1)]
 
 
 def test_personal_data_is_taken_out_of_what_was_written(store: CallStore) -> None:
@@ -314,7 +337,7 @@ def test_what_is_bad() -> None:
 
 @pytest.mark.parametrize(
     ("verdict", "correction", "note"),
-    [("corrected", None, None), ("accepted", "x", None), ("accepted", None, "x" * 4001)],
+    [("accepted", "x", None), ("corrected", "x" * 1001, None), ("accepted", None, "x" * 4001)],
 )
 def test_feedback_is_whole(verdict, correction, note) -> None:
     with pytest.raises(InvalidInputError, match="expected"):

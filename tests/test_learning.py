@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from rich.console import Console
@@ -24,7 +26,7 @@ from affectline.pipelines.outcomes import CallDetails, Outcome
 from affectline.pipelines.timeline import CallTimeline
 from affectline.protos.v1 import calls_pb2, recordings_pb2
 from affectline.protos.v1.calls_pb2_grpc import CallServiceStub
-from affectline.server import cli
+from affectline.server import cli, learning_cli
 from affectline.server.insights import Insights, render_insights_html, render_insights_terminal, to_figures
 from affectline.server.store.calls import CallStore, PolicyFeedback
 
@@ -358,6 +360,17 @@ def test_a_file_that_is_no_store_is_told_in_one_sentence(tmp_path: Path) -> None
     (tmp_path / "x").write_text("nothing of the kind " * 100)
     done = CliRunner().invoke(cli.app, ["feedback", "--store", str(tmp_path / "x")])
     assert (done.exit_code, done.stderr) == (1, "affectline: the store cannot be opened: file is not a database\n")
+
+
+def test_a_file_that_cannot_be_kept_costs_no_result(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    keep = learning_cli.Keeper(place)
+    with sqlite3.connect(place) as connection:
+        connection.execute("DROP TABLE calls")
+    connection.close()
+    keep("a.wav", sample_timeline())
+    assert "affectline: a.wav was not stored: the store cannot be written: no such table" in capsys.readouterr().err
+    with pytest.raises(typer.Exit):
+        keep.done()
 
 
 # Insights

@@ -58,11 +58,13 @@ class Keeper:
         """What went wrong; `what` names the call in the log."""
         if self._store is None:
             return []
+        told = "The call could not be stored. This reply is complete."
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await asyncio.to_thread(self._store.add, details, timeline)
         except TimeoutError:
             log.error("%s was not stored within %d s", what, WRITE_TIMEOUT_S)
+            told = f"The call was not stored within {WRITE_TIMEOUT_S} s; it may still be. This reply is complete."
         except AffectlineError as error:
             log.error("%s was not stored: %s", what, error)
         except Exception as error:
@@ -72,4 +74,4 @@ class Keeper:
                 message = "The customer's reference was not kept: the server has no key to hash it with."
                 return [Notice("customer_not_kept", message, timeline.duration_us)]
             return []
-        return [Notice("not_stored", "The call could not be stored. This reply is complete.", timeline.duration_us)]
+        return [Notice("not_stored", told, timeline.duration_us)]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,6 +149,7 @@ class CallStore:
                     raise StoredAlreadyError("expected the id of a new call, found that of a stored one") from None
             if suggestions:
                 connection.execute(insert(SUGGESTIONS), suggestions)
+            self._add_live_feedback(connection, details, timeline)
 
     def record_outcome(self, call_id: str, outcome: Outcome) -> bool:
         """Whether it is news; the same one again is not. Raises NotStoredError for an unknown call."""
@@ -182,8 +183,7 @@ class CallStore:
                 "correction": correction,
                 "note": note,
             }
-            same = (FEEDBACK.c.call_id == call_id, FEEDBACK.c.suggestion_id == feedback.suggestion_id)
-            return self._record(connection, FEEDBACK, same, values, feedback.at)
+            return self._record(connection, FEEDBACK, _about(call_id, feedback.suggestion_id), values, feedback.at)
 
     def outcome_history(self, call_id: str) -> tuple[Outcome, ...]:
         """All that were recorded of a call, by time."""
@@ -246,6 +246,22 @@ class CallStore:
         for call_id, by_kind in sorted(outcomes.items()):
             found = tuple(outcome for _, outcome in sorted(by_kind.items()))
             yield ReviewedCall(call_id, self.timeline(call_id), found, accepted[call_id] if call_id in judged else None)
+
+    def _add_live_feedback(self, connection: Connection, details: CallDetails, timeline: CallTimeline) -> None:
+        """What was said of suggestions while the call ran."""
+        policies = {suggestion.id: suggestion.policy for suggestion in timeline.suggestions}
+        for each in getattr(timeline, "feedback", ()):
+            if policy := policies.get(each.suggestion_id):
+                values = {
+                    "call_id": details.id,
+                    "suggestion_id": each.suggestion_id,
+                    "policy": policy,
+                    "verdict": each.verdict,
+                    "correction": _redacted(each.correction, MAX_CORRECTION_CHARACTERS),
+                    "note": None,
+                }
+                at = details.started + timedelta(microseconds=each.at_us) if details.started else None
+                self._record(connection, FEEDBACK, _about(details.id, each.suggestion_id), values, at)
 
     def _record(
         self, connection: Connection, table: Table, same: tuple[Any, ...], values: dict[str, Any], at: datetime | None
@@ -357,6 +373,10 @@ def _find_call(connection: Connection, call_id: str) -> None:
     """Locks the call's row, so that what is recorded of it comes one after the other."""
     if connection.scalar(select(CALLS.c.id).where(CALLS.c.id == call_id).with_for_update()) is None:
         raise NotStoredError("expected the id of a stored call, found another one; nothing was recorded")
+
+
+def _about(call_id: str, suggestion_id: str) -> tuple[Any, ...]:
+    return FEEDBACK.c.call_id == call_id, FEEDBACK.c.suggestion_id == suggestion_id
 
 
 def _newest(table: Table, *keys: Any) -> Select[Any]:
