@@ -4,6 +4,7 @@ Contact-center tools show sentiment from -5 to 5; so does this, from mean valenc
 one of a person at work.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -159,11 +160,28 @@ def _pulls(peaks: Sequence[Moment], sign: int) -> dict[str, float]:
 def _times(peaks: Sequence[Moment], named: Sequence[tuple[str, Span]]) -> dict[str, float]:
     """Name -> share in [0, 1] of the peaks' time that lies within its spans."""
     total_us = sum(m.span.duration_us for m in peaks)
-    spans: dict[str, set[Span]] = defaultdict(set)
+    spans: dict[str, list[Span]] = defaultdict(list)
     for name, span in named:
-        spans[name].add(span)
-    shared_us = {
-        name: sum(min(m.span.duration_us, sum(m.span.overlap_us(span) for span in own)) for m in peaks)
-        for name, own in spans.items()
-    }
-    return {name: us / total_us for name, us in shared_us.items()} if total_us else {}
+        spans[name].append(span)
+    shares: dict[str, float] = {}
+    for name, own in spans.items() if total_us else ():
+        stretches = _merged(own)
+        starts_us = [stretch.start_us for stretch in stretches]
+        shared_us = 0
+        for moment in peaks:
+            first = max(0, bisect_right(starts_us, moment.span.start_us) - 1)
+            after = bisect_left(starts_us, moment.span.end_us)
+            shared_us += sum(stretch.overlap_us(moment.span) for stretch in stretches[first:after])
+        shares[name] = shared_us / total_us
+    return shares
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    """The same time as spans that do not overlap, in order."""
+    found: list[Span] = []
+    for span in sorted(spans):
+        if found and span.start_us <= found[-1].end_us:
+            found[-1] = Span(found[-1].start_us, max(found[-1].end_us, span.end_us))
+        else:
+            found.append(span)
+    return found

@@ -38,18 +38,18 @@ COLUMNS: Final = ("call", "kind", "value")
 TRUE_WORDS: Final = {"true": 1.0, "yes": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "0": 0.0}
 
 
-def open_store(place: str) -> "CallStore":
-    """Raises InvalidInputError or StorageError."""
+def open_store(place: str, *, create: bool = False) -> "CallStore":
+    """`create`: a file is made where there is none. Raises InvalidInputError or StorageError."""
     from affectline.server.store.calls import CallStore  # here, since other commands need no database
 
-    return CallStore(place)
+    return CallStore(place, create=create)
 
 
 class Keeper:
     """Keeps analysed files, where there is a store; one that cannot be kept is told, and costs no result."""
 
     def __init__(self, place: str | None) -> None:
-        self._store = open_store(place) if place else None
+        self._store = open_store(place, create=True) if place else None
         self._failed = False
 
     def __call__(self, call_id: str, timeline: CallTimeline) -> None:
@@ -197,8 +197,11 @@ def outcome_insights(
     from affectline.server.insights import Insights, render_insights_html, render_insights_terminal, to_figures
 
     with one_sentence():
-        with closing(open_store(store)) as kept:
-            calls = [Call(c.id, features_of(c.timeline, c.accepted), c.outcomes) for c in kept.reviewed_calls()]
+        with closing(open_store(store)) as kept, Console(stderr=True).status("reading calls …") as status:
+            calls = []
+            for each in kept.reviewed_calls():
+                calls.append(Call(each.id, features_of(each.timeline, each.accepted), each.outcomes))
+                status.update(f"reading calls: {len(calls)}")
         found = Insights.of(calls, associate(calls, min_group), min_group)
         if html:
             write_whole(html, render_insights_html(found).encode())

@@ -348,6 +348,10 @@ def test_feedback_is_shown_by_policy(run: Run, place: str) -> None:
 
 def test_without_calls_the_next_step_is_told(tmp_path: Path) -> None:
     store = tmp_path / "new.db"
+    done = CliRunner().invoke(cli.app, ["feedback", "--store", str(store)])
+    assert (done.exit_code, done.stderr) == (1, f"affectline: expected a store at {store}, found none\n")
+    assert not store.exists()
+    kept(str(store)).close()
     done = CliRunner().invoke(cli.app, ["insights", "outcomes", "--store", str(store)])
     assert "record some with `affectline outcomes import`" in " ".join(done.stdout.split())
     assert (

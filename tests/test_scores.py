@@ -183,3 +183,20 @@ def test_quarters_of_writing_hold_equally_much_of_it(turns: list[tuple[int, int]
     assert edges == sorted(edges)
     assert found.quarters[-1].span.end_us == at * SECOND_US
     assert all(abs(q.known_us - len(moments) * SECOND_US / 4) <= SECOND_US for q in found.quarters)
+
+
+spans = st.tuples(st.integers(0, 60), st.integers(0, 20))
+
+
+@given(st.lists(spans, min_size=1, max_size=12), st.lists(st.booleans(), min_size=1, max_size=60))
+def test_the_share_of_a_stage_is_its_share_of_the_low_seconds(
+    stretches: list[tuple[int, int]], low: list[bool]
+) -> None:
+    """(start s, length s) of each stretch of the stage, which may overlap."""
+    moments = [moment(i, (-0.8 if each else 0.0, "sad")) for i, each in enumerate(low)]
+    stages = [("hold", Span(start * SECOND_US, (start + length) * SECOND_US)) for start, length in stretches]
+    (found,) = score_parties([CALLER], [], moments, len(low) * SECOND_US, stages=stages)
+    inside = {second for start, length in stretches for second in range(start, start + length)}
+    seconds = [i for i, each in enumerate(low) if each]
+    share = sum(i in inside for i in seconds) / len(seconds) if seconds else 0.0
+    assert [each.share for each in found.drivers] == ([pytest.approx(share)] if share >= 0.2 else [])

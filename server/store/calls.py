@@ -83,18 +83,19 @@ class CallStore:
         self,
         place: str,
         *,
+        create: bool = True,
         customer_key: bytes | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Opens the database and brings its tables up to date.
 
-        `place`: path of a SQLite file, which is made where there is none, or the URL of another database.
+        `place`: path of a SQLite file, or the URL of another database. `create`: a file is made where there is none.
         `customer_key`: secret under which customer references are hashed. Raises InvalidInputError for a place that
         cannot be one.
         """
         self._now = now
         self._customer_key = customer_key
-        self._engine = _engine(place)
+        self._engine = _engine(place, create=create)
         with _failures("opened"):
             _migrate(self._engine)
 
@@ -297,7 +298,7 @@ class CallStore:
                 yield connection
 
 
-def _engine(place: str) -> Engine:
+def _engine(place: str, *, create: bool) -> Engine:
     try:
         url = make_url(place) if "://" in place else URL.create("sqlite", database=place)
         engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
@@ -310,6 +311,8 @@ def _engine(place: str) -> Engine:
         path = Path(url.database or "")
         if not url.database or not path.parent.is_dir() or path.is_dir():
             raise InvalidInputError(f"expected a file in a folder that exists for the store, found {path}")
+        if not create and not path.exists():
+            raise InvalidInputError(f"expected a store at {path}, found none")
         try:
             path.touch(mode=0o600)  # it holds what was said: for the owner only
         except OSError as error:
