@@ -15,6 +15,7 @@ from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
+from affectline.pipelines.scores import score_parties
 from affectline.pipelines.session import MAX_TEXT_CHARACTERS, MAX_WRITTEN, ModelSet
 from affectline.pipelines.summary import summarise
 from affectline.pipelines.text import TextStage, Understood, seconds_to_say
@@ -155,9 +156,10 @@ class ChatSession:
         self._suggestions += self._engine.finish()
         moments = tuple(sorted(self._moments, key=lambda m: (m.span.start_us, m.participant)))
         utterances = tuple(self._utterances)
+        end_us = max((m.span.end_us for m in moments), default=0)
         return CallTimeline(
             name=self._config.name,
-            duration_us=max((m.span.end_us for m in moments), default=0),
+            duration_us=end_us,
             rate_hz=0,
             participants=self._config.participants,
             utterances=utterances,
@@ -170,6 +172,7 @@ class ChatSession:
             notices=(),
             models={"text_affect": self._models.versions["text_affect"]},
             facts=find_facts(self._config.participants, utterances),
+            scores=score_parties(self._config.participants, utterances, moments, end_us, written=True),
         )
 
     def _check(self, turn: TextEvent) -> None:

@@ -47,6 +47,7 @@ from affectline.pipelines.fusion import AffectFilter, fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.pictures import decode, turned
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
+from affectline.pipelines.scores import score_parties
 from affectline.pipelines.segmenter import Segment, Segmenter
 from affectline.pipelines.snapshots import SnapshotMaker
 from affectline.pipelines.summary import summarise
@@ -346,6 +347,7 @@ class CallSession:
             snapshots=tuple(s for party in self._parties.values() if party.snapshots for s in party.snapshots.taken),
             facts=find_facts(participants, utterances),
             changes=change_points(moments),
+            scores=score_parties(participants, utterances, moments, self.received_us),
         )
 
     def _smoothed(self) -> Iterator[Moment]:

@@ -16,6 +16,9 @@ SuggestionKind = Literal["routing", "assist", "alert"]
 Facing = Literal["front", "rear"]
 VideoCodec = Literal["h264", "h265", "vp8", "vp9", "av1"]
 FactKind = Literal["issue", "commitment", "open_question"]
+Trajectory = Literal["recovered", "worsened", "flat", "up_and_down", "too_little_known"]
+Toward = Literal["negative", "positive"]
+DriverKind = Literal["modality", "cue", "stage"]
 CueKind = Literal["confusion", "escalation", "churn", "gratitude", "urgency", "vulnerability", "emotion"]
 PersonalKind = Literal[
     "card", "iban", "account", "id", "code", "phone", "email", "address", "birth_date", "name", "number"
@@ -300,6 +303,44 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """How a stretch of the call felt to one party."""
+
+    span: Span
+    score: float | None
+    """Mean valence of what is known, from -5 unpleasant to 5 pleasant; None where nothing is."""
+    known_us: int
+    """How much of the stretch has a label other than `unknown`."""
+    labels: Mapping[Label, float]
+    """Label -> share of the known time, in [0, 1], summing to 1; empty where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What goes with the most unpleasant or most pleasant seconds of a party."""
+
+    toward: Toward
+    kind: DriverKind
+    name: str
+    """A modality, the kind of a cue, or the name of a stage."""
+    share: float
+    """In [0, 1]. Of a modality: its part in what pulled those seconds there; of a cue or a stage: of their time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartyScores:
+    """How the call as a whole felt to one party who is no agent."""
+
+    participant: str
+    overall: Score
+    quarters: tuple[Score, ...]
+    """Four, which partition the call."""
+    trajectory: Trajectory
+    drivers: tuple[Driver, ...]
+    """Unpleasant ones first."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallTimeline:
     """Everything known of one call; what `--json` writes and every other export is made from."""
 
@@ -326,6 +367,8 @@ class CallTimeline:
     """By time; of parties who agreed."""
     changes: tuple[ChangePoint, ...] = ()
     """By time."""
+    scores: tuple[PartyScores, ...] = ()
+    """One for each party but agents."""
 
     @property
     def written(self) -> bool:

@@ -25,7 +25,7 @@ from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, ope
 from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
-from affectline.server import models_cli, train_cli
+from affectline.server import learning_cli, models_cli, train_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
@@ -40,6 +40,9 @@ app = typer.Typer(
 )
 app.add_typer(models_cli.app, name="models")
 app.add_typer(train_cli.app, name="train")
+app.add_typer(learning_cli.outcomes, name="outcomes")
+app.add_typer(learning_cli.insights, name="insights")
+app.command()(learning_cli.feedback)
 
 T = TypeVar("T")
 
@@ -148,6 +151,10 @@ def analyze(
     with_audio: Annotated[
         bool, typer.Option("--with-audio", help="Put the sound into the page, so that it plays.")
     ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|URL", help="Keep the calls in this store, each under its file's name."),
+    ] = None,
 ) -> None:
     """Analyse recordings and written conversations: prints each one's timeline, and writes it where asked.
 
@@ -181,6 +188,7 @@ def analyze(
                 cameras = () if camera == "-" else film_cameras(recording, parties, camera)
                 config = CallConfig(path.name, parties, recording.rate_hz, language, cameras=cameras)
                 jobs.append(_Call(recording, config))
+        keep = learning_cli.Keeper(store)
         _fetch_missing()
         engine = Engine(
             policies=policies,
@@ -196,6 +204,7 @@ def analyze(
                     timeline = analyze_chat(job.config, job.chat.turns, engine.open_chat, progress)
                 else:
                     timeline = analyze_recording(job.recording, job.config, engine.open, progress)
+            keep(path.name, timeline)
             if html:
                 audio = None
                 if with_audio and isinstance(job, _Call) and job.recording.has_sound:
@@ -213,6 +222,7 @@ def analyze(
             render_terminal(timeline, console)
             if isinstance(job, _Call) and _taken_as_customer(job.recording, channels):
                 console.print("One channel: everything heard is taken as the customer's.", style="dim")
+        keep.done()
 
 
 @app.command()

@@ -83,6 +83,16 @@ class ServerConfig(BaseModel):
         default=None,
         description="Folder for recordings while they wait for analysis; the system's temporary folder by default.",
     )
+    store: str | None = Field(
+        default=None,
+        description="Where finished calls are kept, with feedback and outcomes: path of a SQLite file, or the URL of a "
+        "PostgreSQL database (extra `postgres`); not kept by default.",
+    )
+    customer_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None,
+        description="Secret of at least 16 characters under which customer references are hashed before they are kept; "
+        "without one they are not kept.",
+    )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         default=20.0, description="Seconds that running calls get to end when the server is asked to stop."
     )

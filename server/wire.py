@@ -8,11 +8,13 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, Final
 
 import numpy as np
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from affectline.models.errors import CapacityError, InvalidInputError
 from affectline.models.signals import (
@@ -31,6 +33,14 @@ from affectline.models.signals import (
 from affectline.pipelines import g711
 from affectline.pipelines.audio import MAX_JUMP_S
 from affectline.pipelines.chat import MAX_LENGTH_US, MAX_PARTICIPANTS, ChatConfig
+from affectline.pipelines.outcomes import (
+    MAX_CORRECTION_CHARACTERS,
+    MAX_NOTE_CHARACTERS,
+    SCALES,
+    CallDetails,
+    Feedback,
+    Outcome,
+)
 from affectline.pipelines.session import (
     MAX_CHANNELS,
     MAX_TEXT_CHARACTERS,
@@ -48,6 +58,7 @@ from affectline.pipelines.timeline import (
     ChangePoint,
     Contributor,
     Cue,
+    Driver,
     Dynamics,
     Fact,
     Highlight,
@@ -55,7 +66,9 @@ from affectline.pipelines.timeline import (
     Notice,
     Output,
     Participant,
+    PartyScores,
     Redaction,
+    Score,
     Snapshot,
     SpeechTurn,
     Suggestion,
@@ -63,9 +76,12 @@ from affectline.pipelines.timeline import (
     Utterance,
     VocalSummary,
 )
-from affectline.protos.v1 import analyze_pb2, recordings_pb2, timeline_pb2
+from affectline.protos.v1 import analyze_pb2, calls_pb2, recordings_pb2, timeline_pb2
 
 MAX_CAMERAS: Final = 8
+MAX_CALL_ID_CHARACTERS: Final = 256
+END_OF_TIME_S: Final = 4_102_444_800
+"""Seconds from 1970 to 2100."""
 TIMELINE_PART_BYTES: Final = 2**20
 """About how large a part of a timeline may become; callers take 4 MiB by default."""
 MAX_PROBLEMS: Final = 20
@@ -92,6 +108,9 @@ class Cursor:
 Reply = Output | Cursor
 
 
+_NO_DETAILS: Final = CallDetails("")
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingConfig:
     """What is known of a recording before it is read."""
@@ -104,6 +123,7 @@ class RecordingConfig:
     video_participant: str | None = None
     """Whom the file's video shows; None: the only customer."""
     ignore_video: bool = False
+    details: CallDetails = _NO_DETAILS
 
 
 def _values(enum: Any, prefix: str) -> dict[str, Any]:
@@ -127,6 +147,11 @@ PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
 GAP_REASONS: Final = {
     name.replace("_", " "): value for name, value in _values(analyze_pb2.GapReason, "GAP_REASON_").items()
 }
+TRAJECTORIES: Final = _values(timeline_pb2.Trajectory, "TRAJECTORY_")
+TOWARDS: Final = _values(timeline_pb2.Toward, "TOWARD_")
+DRIVER_KINDS: Final = _values(timeline_pb2.DriverKind, "DRIVER_KIND_")
+OUTCOME_KINDS: Final = _values(calls_pb2.OutcomeKind, "OUTCOME_KIND_")
+VERDICTS: Final = _values(calls_pb2.Verdict, "VERDICT_")
 FACINGS: Final = _values(analyze_pb2.CameraFacing, "CAMERA_FACING_")
 VIDEO_CODECS: Final = _values(analyze_pb2.VideoCodec, "VIDEO_CODEC_")
 ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
@@ -139,6 +164,11 @@ _PERSONAL_KIND_NAMES: Final = _names(PERSONAL_KINDS)
 _MODALITY_NAMES: Final = _names(MODALITIES)
 _KIND_NAMES: Final = _names(KINDS)
 _PRIORITY_NAMES: Final = _names(PRIORITIES)
+_TRAJECTORY_NAMES: Final = _names(TRAJECTORIES)
+_TOWARD_NAMES: Final = _names(TOWARDS)
+_DRIVER_KIND_NAMES: Final = _names(DRIVER_KINDS)
+_OUTCOME_KIND_NAMES: Final = _names(OUTCOME_KINDS)
+_VERDICT_NAMES: Final = _names(VERDICTS)
 _GAP_REASON_NAMES: Final = _names(GAP_REASONS)
 _FACING_NAMES: Final = _names(FACINGS)
 _VIDEO_CODEC_NAMES: Final = _names(VIDEO_CODECS)
@@ -334,8 +364,93 @@ def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingC
         "config.ignore_video",
         "expected it not to be set with a video_participant, found both",
     )
+    details = _check_details(check, "config.details", message.details)
     check.done()
-    return RecordingConfig(message.name, participants, language, message.request_id, shows, message.ignore_video)
+    return RecordingConfig(
+        message.name, participants, language, message.request_id, shows, message.ignore_video, details
+    )
+
+
+def read_call_details(message: calls_pb2.CallDetails, field: str) -> CallDetails:
+    """Raises MessageError naming every field that is out of range; `field` is where the message stands."""
+    check = _Check()
+    details = _check_details(check, field, message)
+    check.done()
+    return details
+
+
+def _check_details(check: _Check, field: str, message: calls_pb2.CallDetails) -> CallDetails:
+    check.that(
+        re.fullmatch("[!-~]{0,128}", message.id) is not None,
+        f"{field}.id",
+        "expected at most 128 visible ASCII characters, found others or more",
+    )
+    for name, most in (("queue", 128), ("product", 128), ("agent_group", 128), ("customer_reference", 256)):
+        _check_text(check, f"{field}.{name}", getattr(message, name), 0, most)
+    return CallDetails(
+        id=message.id,
+        started=_check_time(check, f"{field}.start_time", message, "start_time"),
+        queue=message.queue or None,
+        product=message.product or None,
+        agent_group=message.agent_group or None,
+        customer_reference=message.customer_reference or None,
+    )
+
+
+def _check_text(check: _Check, field: str, text: str, low: int, high: int) -> None:
+    check.length(text, field, low, high)
+    check.that("\0" not in text, field, "expected text, found a zero character")
+
+
+def _check_time(check: _Check, field: str, message: Message, name: str) -> datetime | None:
+    if not message.HasField(name):
+        return None
+    time: Timestamp = getattr(message, name)
+    if not (0 <= time.seconds < END_OF_TIME_S and 0 <= time.nanos < 1_000_000_000):
+        check.problems.append((field, "expected a time of the years 1970 to 2099, found another one"))
+        return None
+    return time.ToDatetime(tzinfo=UTC)
+
+
+def read_outcome(message: calls_pb2.RecordOutcomeRequest) -> tuple[str, Outcome]:
+    """Id of the call, and what became of it. Raises MessageError naming every field that is wrong."""
+    check = _Check()
+    _check_text(check, "call_id", message.call_id, 1, MAX_CALL_ID_CHARACTERS)
+    at = _check_time(check, "at", message, "at")
+    known = message.kind in _OUTCOME_KIND_NAMES
+    check.that(known, "kind", f"expected {', '.join(OUTCOME_KINDS)}; found {message.kind}")
+    check.done()
+    kind = _OUTCOME_KIND_NAMES[message.kind]
+    expected, found = "score" if kind in SCALES else "happened", message.WhichOneof("value")
+    check.that(found == expected, expected, f"expected it for {kind}, found {found or 'no value'}")
+    check.done()
+    try:
+        return message.call_id, Outcome(kind, float(getattr(message, expected)), at)
+    except InvalidInputError as error:
+        raise MessageError((expected, str(error))) from error
+
+
+def read_feedback(message: calls_pb2.RecordFeedbackRequest) -> tuple[str, Feedback]:
+    """Id of the call, and what a person made of a suggestion. Raises MessageError naming every field that is wrong."""
+    check = _Check()
+    _check_text(check, "call_id", message.call_id, 1, MAX_CALL_ID_CHARACTERS)
+    _check_text(check, "suggestion_id", message.suggestion_id, 1, MAX_CALL_ID_CHARACTERS)
+    _check_text(check, "correction", message.correction, 0, MAX_CORRECTION_CHARACTERS)
+    _check_text(check, "note", message.note, 0, MAX_NOTE_CHARACTERS)
+    at = _check_time(check, "at", message, "at")
+    verdict = _VERDICT_NAMES.get(message.verdict)
+    check.that(verdict is not None, "verdict", f"expected {', '.join(VERDICTS)}; found {message.verdict}")
+    correction = message.correction.strip() or None
+    check.that(
+        verdict is None or (verdict == "corrected") == (correction is not None),
+        "correction",
+        "expected a correction with `corrected`, and with nothing else",
+    )
+    check.done()
+    feedback = Feedback(
+        message.suggestion_id, _VERDICT_NAMES[message.verdict], correction, message.note.strip() or None, at
+    )
+    return message.call_id, feedback
 
 
 def read_text_request(message: analyze_pb2.AnalyzeTextRequest) -> tuple[ChatConfig, list[TextEvent]]:
@@ -882,6 +997,45 @@ def _change_from(message: timeline_pb2.ChangePoint) -> ChangePoint:
     )
 
 
+def _score(score: Score) -> timeline_pb2.Score:
+    return timeline_pb2.Score(
+        span=_span(score.span), score=score.score, known_us=score.known_us, shares=_emotions(score.labels)
+    )
+
+
+def _score_from(message: timeline_pb2.Score) -> Score:
+    span, labels = _span_from(message.span), _emotions_from(message.shares)
+    return Score(span, _optional(message, "score"), message.known_us, labels)
+
+
+def _party_scores(scores: PartyScores) -> timeline_pb2.PartyScores:
+    return timeline_pb2.PartyScores(
+        participant=scores.participant,
+        overall=_score(scores.overall),
+        quarters=map(_score, scores.quarters),
+        trajectory=TRAJECTORIES[scores.trajectory],
+        drivers=[
+            timeline_pb2.Driver(
+                toward=TOWARDS[each.toward], kind=DRIVER_KINDS[each.kind], name=each.name, share=each.share
+            )
+            for each in scores.drivers
+        ],
+    )
+
+
+def _party_scores_from(message: timeline_pb2.PartyScores) -> PartyScores:
+    return PartyScores(
+        participant=message.participant,
+        overall=_score_from(message.overall),
+        quarters=tuple(map(_score_from, message.quarters)),
+        trajectory=_TRAJECTORY_NAMES[message.trajectory],
+        drivers=tuple(
+            Driver(_TOWARD_NAMES[each.toward], _DRIVER_KIND_NAMES[each.kind], each.name, each.share)
+            for each in message.drivers
+        ),
+    )
+
+
 def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
     """The timeline in parts of about TIMELINE_PART_BYTES; merged in this order they are the whole."""
     part = timeline_pb2.Timeline(
@@ -893,6 +1047,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         dynamics=map(_dynamics, timeline.dynamics),
         summary=_summary(timeline.summary),
         models=timeline.models,
+        scores=map(_party_scores, timeline.scores),
     )
     size = part.ByteSize()
     items: Iterator[tuple[str, Message]] = chain(
@@ -938,6 +1093,7 @@ def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
         facts=tuple(map(_fact_from, message.facts)),
         snapshots=tuple(map(_snapshot_from, message.snapshots)),
         changes=tuple(map(_change_from, message.changes)),
+        scores=tuple(map(_party_scores_from, message.scores)),
     )
 
 

@@ -13,6 +13,7 @@ import soundfile
 
 from affectline.server.engine import Engine
 from affectline.server.exports import CSV_COLUMNS, from_json
+from affectline.server.store.calls import CallStore
 
 from .films import drawn, film
 
@@ -57,6 +58,24 @@ def test_analyze_prints_a_timeline_and_writes_what_was_asked_for(run: Run, short
     assert "Thank you for calling" in timeline.utterances[0].text
     assert (tmp_path / "call.csv").read_text().splitlines()[0].split(",") == list(CSV_COLUMNS)
     assert "data:audio/ogg;base64," in (tmp_path / "call.html").read_text()
+
+
+def test_a_call_is_kept_under_its_files_name_and_can_have_an_outcome(run: Run, short: Path, tmp_path: Path) -> None:
+    kept = [run("analyze", short, "--store", "calls.db", "--json", "-") for _ in range(2)]
+    assert [done.returncode for done in kept] == [0, 0]
+    store = CallStore(str(tmp_path / "calls.db"))
+    assert store.timeline(short.name) == from_json(kept[1].stdout.encode())
+    store.close()
+    (tmp_path / "outcomes.csv").write_text(f"call,kind,value\n{short.name},csat,2\n")
+    done = run("outcomes", "import", "outcomes.csv", "--store", "calls.db")
+    assert done.stdout == "1 recorded, 0 known already, 0 left out\n"
+    assert "1 call with an outcome" in run("insights", "outcomes", AFFECTLINE_STORE="calls.db").stdout
+
+
+def test_a_store_that_is_none_is_told_before_anything_is_analysed(run: Run, short: Path, tmp_path: Path) -> None:
+    done = run("analyze", short, "--store", "none/calls.db")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "expected a file in a folder that exists for the store" in done.stderr
 
 
 def test_json_to_standard_output_is_only_json(run: Run, short: Path) -> None:

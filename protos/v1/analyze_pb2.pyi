@@ -3,6 +3,7 @@
 isort:skip_file
 The live path: media of one call in, its emotion timeline out, on one stream."""
 
+from affectline.protos.v1 import calls_pb2 as _calls_pb2
 from affectline.protos.v1 import timeline_pb2 as _timeline_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -198,6 +199,7 @@ class CallConfig(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     INTERIM_RESULTS_FIELD_NUMBER: _builtins.int
     CAMERAS_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
     encoding: Global___AudioEncoding.ValueType
@@ -218,6 +220,10 @@ class CallConfig(_message.Message):
     def cameras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Camera]:
         """At most eight; pictures of others are answered with a notice."""
 
+    @_builtins.property
+    def details(self) -> _calls_pb2.CallDetails:
+        """What is kept with the call."""
+
     def __init__(
         self,
         *,
@@ -229,10 +235,11 @@ class CallConfig(_message.Message):
         language: _builtins.str | None = ...,
         interim_results: _builtins.bool = ...,
         cameras: _abc.Iterable[Global___Camera] | None = ...,
+        details: _calls_pb2.CallDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "audio_channel_count", b"audio_channel_count", "cameras", b"cameras", "encoding", b"encoding", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "audio_channel_count", b"audio_channel_count", "cameras", b"cameras", "details", b"details", "encoding", b"encoding", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
@@ -589,6 +596,7 @@ class AnalyzeTextRequest(_message.Message):
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the conversation by; 1 to 256 characters; never logged."""
     language: _builtins.str
@@ -603,6 +611,10 @@ class AnalyzeTextRequest(_message.Message):
         they also stay below the server's largest message, 4 MiB by default.
         """
 
+    @_builtins.property
+    def details(self) -> _calls_pb2.CallDetails:
+        """What is kept with the conversation."""
+
     def __init__(
         self,
         *,
@@ -610,10 +622,11 @@ class AnalyzeTextRequest(_message.Message):
         participants: _abc.Iterable[_timeline_pb2.Participant] | None = ...,
         language: _builtins.str | None = ...,
         turns: _abc.Iterable[Global___TextEvent] | None = ...,
+        details: _calls_pb2.CallDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language", "name", b"name", "participants", b"participants", "turns", b"turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "language", b"language", "name", b"name", "participants", b"participants", "turns", b"turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015

@@ -10,14 +10,14 @@ from uuid import uuid4
 
 from affectline.models.errors import CapacityError, InvalidInputError
 from affectline.models.signals import EncodedFrame, FrameUse
-from affectline.pipelines.chat import Chat
 from affectline.pipelines.recorded import Session
 from affectline.pipelines.session import Input
-from affectline.pipelines.timeline import Notice, Output
+from affectline.pipelines.timeline import CallTimeline, Notice, Output
 from affectline.protos.v1 import analyze_pb2, timeline_pb2
 from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceServicer
 from affectline.server import wire
 from affectline.server.config import ServerConfig
+from affectline.server.services.keeper import Keeper
 from affectline.server.services.sessions import Context, Sessions, receive, receive_config, statuses
 
 CURSOR_EVERY_US = 1_000_000
@@ -68,9 +68,10 @@ class AnalyzeService(AnalyzeServiceServicer):
     So a call holds at most one message, and the rest waits in gRPC's flow-control window at the caller.
     """
 
-    def __init__(self, sessions: Sessions, config: ServerConfig) -> None:
+    def __init__(self, sessions: Sessions, config: ServerConfig, keeper: Keeper) -> None:
         self._sessions = sessions
         self._config = config
+        self._keeper = keeper
         self.running = 0
         """Calls that run now."""
 
@@ -80,16 +81,20 @@ class AnalyzeService(AnalyzeServiceServicer):
         async with statuses(context, call):
             message = await receive_config(context, self._config.idle_timeout_s)
             async with self._slot(call):
-                await self._analyze(message, context)
+                await self._analyze(call, message, context)
 
     async def AnalyzeText(self, request: analyze_pb2.AnalyzeTextRequest, context: Context) -> None:  # type: ignore[override]
         call = f"call {uuid4().hex[:12]}"
         async with statuses(context, call), self._slot(call):
             config, turns = wire.read_text_request(request)
+            details = await self._keeper.begin(wire.read_call_details(request.details, "details"), context)
             chat = self._sessions.opener.open_chat(config)
             for turn in turns:  # one at a time, so that no call waits long for a thread
                 await self._sessions.run(chat.push, turn)
-            for part in await self._sessions.run(_chat_timeline, chat):
+            timeline = await self._sessions.run(chat.finish)
+            notices = await self._keeper.keep(call, details, timeline)
+            timeline = replace(timeline, notices=(*timeline.notices, *notices))
+            for part in await self._sessions.run(_parts, timeline):
                 async with asyncio.timeout(self._config.idle_timeout_s):
                     await context.write(analyze_pb2.AnalyzeTextResponse(timeline=part))
 
@@ -106,8 +111,9 @@ class AnalyzeService(AnalyzeServiceServicer):
             self.running -= 1
             log.info("%s ended after %.1f s, %d running", call, monotonic() - started_s, self.running)
 
-    async def _analyze(self, message: analyze_pb2.CallConfig, context: Context) -> None:
+    async def _analyze(self, call: str, message: analyze_pb2.CallConfig, context: Context) -> None:
         config, audio = wire.read_call_config(message)
+        details = await self._keeper.begin(wire.read_call_details(message.details, "config.details"), context)
         try:
             session = await self._sessions.run(self._sessions.opener.open, config)
         except InvalidInputError as error:
@@ -149,8 +155,12 @@ class AnalyzeService(AnalyzeServiceServicer):
                 await self._send(context, [wire.Cursor(cursor_us, session.final_us)])
 
         await self._send(context, await self._sessions.run(session.finish))
+        timeline = await self._sessions.run(session.timeline)
+        notices = await self._keeper.keep(call, details, timeline)
+        timeline = replace(timeline, notices=(*timeline.notices, *notices))
+        await self._send(context, notices)
         await self._send(context, [wire.Cursor(session.received_us, session.final_us)])
-        for part in await self._sessions.run(_timeline, session):
+        for part in await self._sessions.run(_parts, timeline):
             await self._write(context, analyze_pb2.AnalyzeResponse(timeline=part))
 
     async def _send(self, context: Context, items: Iterable[wire.Reply]) -> None:
@@ -178,9 +188,5 @@ def _unusable(session: Session, error: InvalidInputError) -> Notice:
     return notice
 
 
-def _timeline(session: Session) -> list[timeline_pb2.Timeline]:
-    return list(wire.timeline_parts(session.timeline()))
-
-
-def _chat_timeline(chat: Chat) -> list[timeline_pb2.Timeline]:
-    return list(wire.timeline_parts(chat.finish()))
+def _parts(timeline: CallTimeline) -> list[timeline_pb2.Timeline]:
+    return list(wire.timeline_parts(timeline))
