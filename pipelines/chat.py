@@ -16,6 +16,7 @@ from affectline.pipelines.fusion import fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
 from affectline.pipelines.session import MAX_TEXT_CHARACTERS, MAX_WRITTEN, ModelSet
+from affectline.pipelines.stages import StageTracker
 from affectline.pipelines.summary import summarise
 from affectline.pipelines.text import TextStage, Understood, seconds_to_say
 from affectline.pipelines.timeline import (
@@ -97,6 +98,7 @@ class ChatSession:
         self._models = models
         self._text = TextStage(models.text, models.cues, config.participants)
         self._engine = PolicyEngine(policies, config.participants)
+        self._stages = StageTracker(config.participants)
         self._known = [p.id for p in config.participants]
         self._consenting = {p.id for p in config.participants if p.consent == "granted"}
         self._open: dict[str, _Turn] = {}
@@ -145,6 +147,8 @@ class ChatSession:
         self._open[name] = _Turn(said, affect, contributors, span.start_us, span.end_us)
         self._utterances.append(said.utterance)
         self._suggestions += self._engine.feed(said.utterance)
+        for stage in self._stages.feed(said.utterance):
+            self._suggestions += self._engine.feed(stage)
 
     def finish(self) -> CallTimeline:
         """The whole conversation; nothing may be pushed after it."""
@@ -152,9 +156,10 @@ class ChatSession:
         self._suggestions += self._engine.finish()
         moments = tuple(sorted(self._moments, key=lambda m: (m.span.start_us, m.participant)))
         utterances = tuple(self._utterances)
+        duration_us = max((m.span.end_us for m in moments), default=0)
         return CallTimeline(
             name=self._config.name,
-            duration_us=max((m.span.end_us for m in moments), default=0),
+            duration_us=duration_us,
             rate_hz=0,
             participants=self._config.participants,
             utterances=utterances,
@@ -167,6 +172,7 @@ class ChatSession:
             notices=(),
             models={"text_affect": self._models.versions["text_affect"]},
             facts=find_facts(self._config.participants, utterances),
+            stages=self._stages.stages(duration_us),
         )
 
     def _check(self, turn: TextEvent) -> None:
