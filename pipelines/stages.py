@@ -171,11 +171,7 @@ class StageModel:
         """
         by_agent = party.role == "agent"
         english = utterance.translation or utterance.text
-        texts = (
-            {"en": english, utterance.language: utterance.text}
-            if utterance.translation
-            else {utterance.language if utterance.language in self._indexes else "en": utterance.text}
-        )
+        texts = {utterance.language: utterance.text} | ({"en": english} if utterance.translation else {})
         scores = np.zeros(len(STAGES))
         said: set[StageName] = set()
         found: dict[StageName, list[float]] = {stage: [] for stage in STAGES}

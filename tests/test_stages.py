@@ -1,5 +1,6 @@
 """What stretches of a call are for."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -110,8 +111,10 @@ def test_who_joins_later_greets_again() -> None:
 
 
 def test_translations_are_read_as_english_and_german_and_spanish_as_they_are() -> None:
-    words = said(0, "a", "Comment puis-je vous aider", translation="Welcome to the bank, how can I help you?")
-    assert names(stages(words)) == ["greeting"]
+    words = replace(said(0, "a", "Comment puis-je vous aider ?"), language="fr")
+    assert stages(words)[0].because == ()
+    found = stages(replace(words, translation="Welcome to the bank, how can I help you?"))
+    assert (found[0].name, found[0].because) == ("greeting", ("u0",))
     for language, text in (("de", "Kann ich sonst noch etwas für Sie tun?"), ("es", "¿Le puedo ayudar en algo más?")):
         last = Utterance("u", Span(0, 1_000_000), "agent", text, (), language, 1.0, True, 1)
         assert names(stages(last)) == ["closing"]
