@@ -511,7 +511,7 @@ class PolicyEngine:
         self._parties = {p.id: _Party(p) for p in participants}
         self._horizon_us = _us(max(p.when.within_s for p in pack.policies))
         self._reached_us = dict.fromkeys(self._parties, 0)
-        self._pending: list[tuple[int, int, int, str, int, Moment | Utterance | SpeechTurn | Stage]] = []
+        self._pending: list[tuple[int, int, int, str, int, Moment | Utterance | SpeechTurn]] = []
         self._order = count()
         self._quiet_since_us: int | None = None
         self._spoken = False
@@ -530,7 +530,7 @@ class PolicyEngine:
         Raises InvalidInputError for a participant that is not of this call.
         """
         if isinstance(item, Stage):
-            heapq.heappush(self._pending, (item.span.start_us, 1, item.span.start_us, "", next(self._order), item))
+            self._follow_stage(item)
             return []
         if not isinstance(item, (Moment, Utterance, SpeechTurn)):
             return []
@@ -570,11 +570,12 @@ class PolicyEngine:
                 due += self._decide(now_us)
         return due
 
-    def _remember(self, item: Moment | Utterance | SpeechTurn | Stage) -> None:
-        if isinstance(item, Stage):  # it replaces what was thought to begin there or later
-            self._stages = [s for s in self._stages if s.span.start_us < item.span.start_us and s.id != item.id]
-            self._stages.append(item)
-            return
+    def _follow_stage(self, stage: Stage) -> None:
+        """It replaces the one with its id, and what was thought to begin there or later."""
+        before = [s for s in self._stages if s.span.start_us < stage.span.start_us and s.id != stage.id]
+        self._stages = [*before, stage]
+
+    def _remember(self, item: Moment | Utterance | SpeechTurn) -> None:
         party = self._parties[item.participant]
         if isinstance(item, Moment):
             party.moments.append(item)
@@ -616,7 +617,7 @@ class PolicyEngine:
 
     def _decide(self, now_us: int) -> list[Suggestion]:
         all_talk_us = sum(party.talk_us for party in self._parties.values())
-        stage = self._stages[-1] if self._stages else None
+        stage = next((s for s in reversed(self._stages) if s.span.start_us < now_us), None)
         met: list[tuple[Policy, _Party, list[_Evidence]]] = []
         for policy in self._pack.policies:
             when = policy.when
