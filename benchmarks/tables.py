@@ -106,6 +106,30 @@ def facts(document: Document) -> str:
     return f"{_table(heads, body)}\n\n{_source(document)}"
 
 
+def call_stages(document: Document) -> str:
+    """Utterances in the right stage, on the half for tuning and on the other; below, each stage on the other half."""
+    body = []
+    for part, result in sorted(document["results"].items(), reverse=True):
+        ends = result["boundaries"]
+        body.append(
+            [part, str(result["dialogues"]), str(result["turns"])]
+            + [f"{r['value']:.2f} ({r['95'][0]:.2f} to {r['95'][1]:.2f})" for r in map(result.get, ("whole", "live"))]
+            + [f"{ends['recall']:.2f}, {ends['precision']:.2f}"]
+        )
+    heads = [
+        "half",
+        "calls",
+        "turns",
+        "right at the end (95 % interval)",
+        "right live",
+        "boundaries: recall, precision",
+    ]
+    stages = document["results"]["test"]["stages"]
+    each = [[name, str(r["turns"]), f"{r['recall']:.2f}", f"{r['precision']:.2f}"] for name, r in stages.items()]
+    heads_each = ["stage (test half, at the end)", "turns", "recall", "precision"]
+    return f"{_table(heads, body)}\n\n{_table(heads_each, each)}\n\n{_source(document)}"
+
+
 def text(document: Document) -> str:
     """Classes and polarity, with what it costs."""
     classes, polarity, cost = document["classes"], document["polarity"], document["cost"]
@@ -179,6 +203,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "speed": (("speed",), speed),
     "stages": (("speed",), stages),
     "facts": (("facts",), facts),
+    "call-stages": (("stages",), call_stages),
     "voice": (("voice_emodb", "voice_ravdess_speech", "voice_nemo_pl"), voice),
     "text": (("text",), text),
     "redaction": (("redaction",), redaction),
