@@ -107,27 +107,19 @@ def facts(document: Document) -> str:
 
 
 def call_stages(document: Document) -> str:
-    """Utterances in the right stage, on the half for tuning and on the other; below, each stage on the other half."""
-    body = []
-    for part, result in sorted(document["results"].items(), reverse=True):
-        ends = result["boundaries"]
-        body.append(
-            [part, str(result["dialogues"]), str(result["turns"])]
-            + [f"{r['value']:.2f} ({r['95'][0]:.2f} to {r['95'][1]:.2f})" for r in map(result.get, ("whole", "live"))]
-            + [f"{ends['recall']:.2f}, {ends['precision']:.2f}"]
-        )
-    heads = [
-        "half",
-        "calls",
-        "turns",
-        "right at the end (95 % interval)",
-        "right live",
-        "boundaries: recall, precision",
-    ]
-    stages = document["results"]["test"]["stages"]
-    each = [[name, str(r["turns"]), f"{r['recall']:.2f}", f"{r['precision']:.2f}"] for name, r in stages.items()]
-    heads_each = ["stage (test half, at the end)", "turns", "recall", "precision"]
-    return f"{_table(heads, body)}\n\n{_table(heads_each, each)}\n\n{_source(document)}"
+    """Turns in the right stage, on the half for tuning and on the other."""
+    halves = [document["results"][part] for part in ("test", "dev")]
+    body = [["calls, turns", *(f"{half['dialogues']}, {half['turns']}" for half in halves)]]
+    for name, title in (("whole", "turns in the right stage at the end (95 % interval)"), ("live", "the same, live")):
+        shares = [(half[name]["value"], *half[name]["95"]) for half in halves]
+        body.append([title, *(f"{value:.2f} ({low:.2f} to {high:.2f})" for value, low, high in shares)])
+    ends = [half["boundaries"] for half in halves]
+    body.append(["boundaries: recall, precision", *(f"{each['recall']:.2f}, {each['precision']:.2f}" for each in ends)])
+    for stage in halves[0]["stages"]:
+        own = [half["stages"][stage] for half in halves]
+        title = f"{stage}: recall, precision, of {' and '.join(str(each['turns']) for each in own)} turns"
+        body.append([title, *(f"{each['recall']:.2f}, {each['precision']:.2f}" for each in own)])
+    return f"{_table(['', 'test half', 'dev half'], body)}\n\n{_source(document)}"
 
 
 def text(document: Document) -> str:

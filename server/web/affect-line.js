@@ -542,7 +542,7 @@ function affectLine(call, state, on) {
     if (moment && moment.affect.valence !== null)
       lines.push(figures([["valence", moment.affect.valence], ["arousal", moment.affect.arousal]]));
     const stage = call.stages[lastBefore(call.stages, us)];
-    if (stage) lines.push(`${stage.name} (${likelihood(stage.confidence)})`);
+    if (stage && !pause) lines.push(`${stage.name} (${likelihood(stage.confidence)})`);
     const face = moment && faceOf(moment);
     if (face) lines.push(face.label ? `face looks ${face.label}` : `face not judged: ${face.reason}`);
     const speaking = partyIds.filter((id) => speechOf.get(id).some((s) => s.span.start_us <= us && us < s.span.end_us));
