@@ -24,7 +24,8 @@ class LiveCall:
         self._moments: dict[str, Moment] = {}
         self._partial: dict[str, str] = {p.id: "" for p in participants}
         self._figures: dict[str, Dynamics] = {}
-        self._stages: list[Stage] = []
+        self._stages: dict[str, tuple[str, int]] = {}
+        """Id -> name and start of each stage as it was shown last."""
         self._cursor = Cursor(0, 0)
 
     def feed(self, item: Reply) -> Iterator[Text]:
@@ -49,10 +50,9 @@ class LiveCall:
             case Dynamics():
                 self._figures[item.participant] = item
             case Stage():
-                before = self._stages[-1].name if self._stages else None
-                self._stages = [s for s in self._stages if s.span.start_us < item.span.start_us and s.id != item.id]
-                self._stages.append(item)
-                if item.name != before:
+                seen = (item.name, item.span.start_us)
+                if self._stages.get(item.id) != seen:
+                    self._stages[item.id] = seen
                     yield Text(
                         f"{clock(item.span.start_us):>6}  {item.name} ({likelihood(item.confidence)})", "dim bold"
                     )

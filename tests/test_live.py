@@ -17,7 +17,8 @@ def stage(number: int, name: str, start_s: int) -> Stage:
 
 def test_a_stage_is_told_when_it_begins_or_turns_out_to_be_another() -> None:
     live = LiveCall(sample_timeline().participants)
-    told = (stage(0, "greeting", 1), stage(0, "greeting", 1), stage(1, "problem", 6), stage(1, "identification", 6))
+    first = stage(0, "greeting", 1)
+    told = (first, first, stage(1, "problem", 6), first, stage(1, "problem", 6), stage(1, "identification", 6))
     lines = [line.plain.strip() for each in told for line in live.feed(each)]
     assert lines == [
         "0:01  greeting (likely, 0.72)",
