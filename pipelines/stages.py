@@ -18,7 +18,7 @@ from typing import Annotated, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from affectline.models.labels import Label
@@ -51,9 +51,25 @@ _TOKEN: Final = re.compile(r"\[[^\[\]\s]{1,40}\]|\w+(?:'\w+)*|[.!?;\n]")
 _MARKS: Final = frozenset(".!?;\n")
 
 F64 = npt.NDArray[np.float64]
+
+
+def _below_one(row: dict[StageName, float]) -> dict[StageName, float]:
+    if sum(row.values()) >= 1:
+        raise PydanticCustomError("row", "expected a row that sums to less than 1, found more")
+    return row
+
+
+def _of_every_stage(rows: dict[StageName, dict[StageName, float]]) -> dict[StageName, dict[StageName, float]]:
+    for stage in STAGES:
+        if stage not in rows:
+            raise PydanticCustomError("rows", "expected a row for {stage}, found none", {"stage": stage})
+    return rows
+
+
 Probability = Annotated[float, Field(gt=0, lt=1)]
+Row = Annotated[dict[StageName, Probability], AfterValidator(_below_one)]
+Rows = Annotated[dict[StageName, Row], AfterValidator(_of_every_stage)]
 Phrases = Annotated[list[str], Field(min_length=1), AfterValidator(checked_phrases)]
-Row = dict[StageName, Probability]
 
 
 class _Table(BaseModel):
@@ -87,20 +103,8 @@ class _Signs(_Table):
 
 
 class _Changes(_Table):
-    agent: dict[StageName, Row]
-    other: dict[StageName, Row]
-
-    @model_validator(mode="after")
-    def _whole(self) -> "_Changes":
-        for rows in (self.agent, self.other):
-            for stage in STAGES:
-                if stage not in rows:
-                    raise PydanticCustomError("changes", "expected a row for {stage}, found none", {"stage": stage})
-                if sum(rows[stage].values()) >= 1:
-                    raise PydanticCustomError(
-                        "changes", "expected less than 1 in the row of {stage}, found more", {"stage": stage}
-                    )
-        return self
+    agent: Rows
+    other: Rows
 
 
 class _Tables(_Table):

@@ -162,12 +162,21 @@ def test_a_call_within_the_window_is_judged_live_as_in_the_whole() -> None:
     ]
 
 
-def test_faults_of_the_tables_are_named_with_their_line(tmp_path: Path) -> None:
-    text = TABLES.read_text(encoding="utf-8").replace("  - stage: hold\n", "  - stage: waiting\n", 1)
-    line = next(n for n, each in enumerate(text.splitlines(), 1) if "stage: waiting" in each)
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("  - stage: hold\n", "  - stage: waiting\n", "stage: "),
+        ("{closing: 0.80,", "{closing: 0.98,", "end: expected a row that sums to less than 1"),
+        ("    hold: {hold: 0.32,", "    held: {hold: 0.32,", "found 'held'"),
+        ("      - bear with\n", "      - ?bear with\n", "expected words"),
+    ],
+)
+def test_faults_of_the_tables_are_named_with_their_line(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    text = TABLES.read_text(encoding="utf-8")
+    line = text[: text.index(old)].count("\n") + 1
     path = tmp_path / "ours.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(InvalidInputError, match=f"ours.yaml line {line}"):
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=f"ours.yaml line {line}: .*{fault}"):
         StageModel(path)
 
 
