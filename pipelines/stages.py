@@ -168,10 +168,11 @@ class StageModel:
         }
         """[from, to], by whether an agent speaks."""
 
-    def score(self, utterance: Utterance, party: Participant, *, joins: bool) -> F64:
+    def score(self, utterance: Utterance, party: Participant, *, joins: bool, alone: bool) -> F64:
         """[stages]: logarithm of how much likelier the utterance is in each.
 
-        joins: these are the first words of a party who is not the first to speak beside the customer.
+        joins: these are the first words of a party who is not the first to speak beside the customer. alone: no other
+        party is known, as where a recording has all voices on one channel; everybody's phrases count.
         """
         by_agent = party.role == "agent"
         english = utterance.translation or utterance.text
@@ -181,7 +182,7 @@ class StageModel:
         found: dict[StageName, list[float]] = {stage: [] for stage in STAGES}
         for number in {n for language, text in texts.items() for n in self._matches(language, text)}:
             group = self._groups[number]
-            if group.by == "anyone" or (group.by == "agent") == by_agent:
+            if alone or group.by == "anyone" or (group.by == "agent") == by_agent:
                 found[group.stage].append(group.weight)
                 said.add(group.stage)
         for stage, weights in found.items():
@@ -272,8 +273,9 @@ class StageTracker:
         if party.role != "customer" and party.id not in self._agents:
             joins = bool(self._agents)
             self._agents.append(party.id)
-        scores = self._model.score(utterance, party, joins=joins)
-        by_agent = party.role == "agent"
+        alone = len(self._parties) == 1
+        scores = self._model.score(utterance, party, joins=joins, alone=alone)
+        by_agent = alone or party.role == "agent"
         return self._take(
             _Heard(utterance.span, party.id, utterance.id, tuple(scores), by_agent, not utterance.written)
         )

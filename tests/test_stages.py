@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from affectline.models.errors import InvalidInputError
 from affectline.models.signals import Span
 from affectline.pipelines.stages import TABLES, WINDOW, StageModel, StageTracker, stage_affect
-from affectline.pipelines.timeline import Participant, Redaction, Stage, Utterance
+from affectline.pipelines.timeline import Redaction, Stage, Utterance
 from benchmarks.stages import DATA, PARTIES, follow, load_dialogues, scores, tally
 
 from .sample_timeline import sample_timeline
@@ -199,8 +199,13 @@ def test_how_each_stage_felt() -> None:
     assert problem.valence == pytest.approx(sum(m.affect.valence for m in own) / len(own))
 
 
-def test_a_party_of_no_role_speaks_as_a_customer_does() -> None:
-    other = Participant("x", "other", 0, "granted")
-    tracker = StageTracker([other])
-    first = Utterance("u", Span(0, 1_000_000), "x", "I'm calling because of a problem.", (), "en", 1.0, True, 1)
-    assert names(tracker.feed(first)) == ["problem"]
+def test_of_all_voices_on_one_channel_everybodys_phrases_count() -> None:
+    found = stages(
+        said(0, "c", "Thank you for calling, how can I help you?"),
+        said(1, "c", "I'm calling because my phone doesn't work."),
+        said(2, "c", "Can I have your account number please?"),
+        said(3, "c", "I've just sent you a new one."),
+        said(4, "c", "Is there anything else? No, that's all, bye."),
+        parties=TALKERS[:1],
+    )
+    assert names(found) == ["greeting", "problem", "identification", "resolution", "closing"]
