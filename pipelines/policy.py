@@ -53,6 +53,8 @@ from affectline.pipelines.timeline import (
     Output,
     Participant,
     SpeechTurn,
+    Stage,
+    StageName,
     Suggestion,
     SuggestionKind,
     Utterance,
@@ -99,6 +101,8 @@ class _View(NamedTuple):
     all_talk_us: int
     quiet_since_us: int | None
     """Start of the silence that lasts; None while somebody speaks or cannot be heard."""
+    stage: Stage | None = None
+    """What the call is at; None before anything was said."""
 
     def moments(self) -> Iterator[Moment]:
         return (m for m in self.party.moments if m.span.start_us >= self.window.start_us)
@@ -338,6 +342,22 @@ class CueMeasure(_Measure):
         return _Evidence(utterances=utterances, variables=(("cue", found[-1][1]),))
 
 
+class StageMeasure(_Measure):
+    """The call is at one of these stages now, as far as is known by then."""
+
+    variables = frozenset({"stage"})
+    measure: Literal["stage"]
+    any_of: Annotated[list[StageName], Field(min_length=1)]
+    min_confidence: Ratio = 0.5
+
+    def evidence(self, view: _View) -> _Evidence | None:
+        stage = view.stage
+        if stage is None or stage.name not in self.any_of or stage.confidence < self.min_confidence:
+            return None
+        found = tuple(m for m in view.moments() if m.span.end_us > stage.span.start_us)
+        return _Evidence(found, measured=True, variables=(("stage", stage.name),)) if found else None
+
+
 Measure = Annotated[
     LabelMeasure
     | StressMeasure
@@ -346,7 +366,8 @@ Measure = Annotated[
     | OvertalkMeasure
     | SilenceMeasure
     | TalkShareMeasure
-    | CueMeasure,
+    | CueMeasure
+    | StageMeasure,
     Field(discriminator="measure"),
 ]
 
@@ -494,6 +515,8 @@ class PolicyEngine:
         self._order = count()
         self._quiet_since_us: int | None = None
         self._spoken = False
+        self._stages: list[Stage] = []
+        """In time order."""
         self._fired: set[tuple[str, str]] = set()
         """(policy, participant) that fired and has not fallen below since."""
         self._ready_us: dict[tuple[str, str], int] = {}
@@ -506,6 +529,9 @@ class PolicyEngine:
 
         Raises InvalidInputError for a participant that is not of this call.
         """
+        if isinstance(item, Stage):
+            self._follow_stage(item)
+            return []
         if not isinstance(item, (Moment, Utterance, SpeechTurn)):
             return []
         if item.participant not in self._parties:
@@ -543,6 +569,11 @@ class PolicyEngine:
                 self._follow_silence(now_us)
                 due += self._decide(now_us)
         return due
+
+    def _follow_stage(self, stage: Stage) -> None:
+        """It replaces the one with its id, and what was thought to begin there or later."""
+        before = [s for s in self._stages if s.span.start_us < stage.span.start_us and s.id != stage.id]
+        self._stages = [*before, stage]
 
     def _remember(self, item: Moment | Utterance | SpeechTurn) -> None:
         party = self._parties[item.participant]
@@ -586,6 +617,7 @@ class PolicyEngine:
 
     def _decide(self, now_us: int) -> list[Suggestion]:
         all_talk_us = sum(party.talk_us for party in self._parties.values())
+        stage = next((s for s in reversed(self._stages) if s.span.start_us < now_us), None)
         met: list[tuple[Policy, _Party, list[_Evidence]]] = []
         for policy in self._pack.policies:
             when = policy.when
@@ -593,7 +625,7 @@ class PolicyEngine:
             for key, party in self._parties.items():
                 if party.participant.role != when.participant or now_us < _us(when.after_s):
                     continue
-                evidence = when.evidence(_View(party, window, all_talk_us, self._quiet_since_us))
+                evidence = when.evidence(_View(party, window, all_talk_us, self._quiet_since_us, stage))
                 if evidence is None or _confidence(evidence) < policy.min_confidence:
                     self._fired.discard((policy.name, key))
                 elif (policy.name, key) not in self._fired:
@@ -655,7 +687,8 @@ def replay(pack: PolicyPack, timeline: CallTimeline) -> list[Suggestion]:
     """The suggestions a pack gives for a finished call, from its timeline alone."""
     engine = PolicyEngine(pack, timeline.participants)
     due: list[Suggestion] = []
-    items: tuple[Output, ...] = (*timeline.speech, *timeline.utterances, *(m.as_live() for m in timeline.moments))
+    moments = (m.as_live() for m in timeline.moments)
+    items: tuple[Output, ...] = (*timeline.speech, *timeline.utterances, *timeline.stages, *moments)
     for item in items:
         due += engine.feed(item)
     return due + engine.finish()

@@ -18,6 +18,7 @@ from affectline.pipelines.timeline import (
     Output,
     Participant,
     SpeechTurn,
+    Stage,
     Suggestion,
     Summary,
     Utterance,
@@ -294,6 +295,26 @@ def test_replaying_a_finished_call_gives_what_it_gave_live() -> None:
     live = run(items)
     assert live
     assert replay(DEFAULT, finished) == live
+
+
+def stage(number: int, name: str, start_s: int, confidence: float = 0.8) -> Stage:
+    return Stage(f"s-{number}", name, Span(start_s * SECOND_US, (start_s + 1) * SECOND_US), confidence, ())  # type: ignore[arg-type]
+
+
+def test_the_stage_of_the_call_is_the_last_one_told() -> None:
+    angry = "        - {measure: label, any_of: [angry], for_s: 2}\n"
+    at_stage = "        - {measure: stage, any_of: [identification], min_confidence: 0.6}\n"
+    text = PACK.format(gap=0, most=9, kind="assist", cooldown=0).replace(angry, at_stage + angry)
+    rule = load_policies(text)
+    calm, cross = call([(5, "neutral")]), call([(5, "neutral"), (5, "angry"), (5, "neutral")])
+    told = [stage(0, "greeting", 0), stage(1, "identification", 4)]
+    assert names(run([*told, *cross], rule)) == ["angry"]
+    assert names(run([*told, *calm], rule)) == []
+    assert names(run([told[0], *cross], rule)) == []
+    assert names(run([told[0], stage(1, "identification", 4, 0.5), *cross], rule)) == []
+    assert names(run([*told, stage(2, "resolution", 5), *cross], rule)) == []
+    assert names(run([*told, stage(2, "resolution", 5), told[1], *cross], rule)) == ["angry"]  # revised
+    assert names(run([*told, *cross, stage(0, "problem", 0)], rule)) == ["angry"]
 
 
 @pytest.mark.parametrize(
