@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,13 +35,12 @@ from affectline.models.zoo.voice import VoiceHead
 from affectline.pipelines.chat import ChatConfig, ChatSession
 from affectline.pipelines.fusion import AffectFilter
 from affectline.pipelines.media import open_recording
-from affectline.pipelines.session import CallConfig, CallSession
-from affectline.pipelines.timeline import Affect, CallTimeline, Moment, Participant, Suggestion
+from affectline.pipelines.session import CallConfig, CallSession, Input
+from affectline.pipelines.timeline import Affect, CallTimeline, Moment, Output, Participant, Suggestion
 from affectline.server.client import open_channel, stream_call
 from affectline.server.config import ServerConfig
 from affectline.server.engine import Engine
 from affectline.server.main import Server
-from affectline.server.wire import Cursor
 from benchmarks.calls import LABELS_OF_CLASS, LINE_HZ, BuiltCall, build_calls
 from benchmarks.common import arguments, report
 from benchmarks.voice import CLIP_NAMES, TRAINED_ON
@@ -71,13 +71,32 @@ class Heard:
     call: BuiltCall
     timeline: CallTimeline
     known_us: Mapping[str, int]
-    """Final moment, or suggestion -> media time that had been sent when it came."""
-    suggestions: tuple[Suggestion, ...]
+    """Final moment, or suggestion -> media time that had come when it was made."""
 
     @property
     def moments(self) -> list[Moment]:
         """The customer's, one per second from the start."""
         return [m for m in self.timeline.moments if m.participant == "customer"]
+
+
+class WatchedSession(CallSession):
+    """Knows how much media had come when each thing became final."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.known_us: dict[str, int] = {}
+
+    def push(self, item: Input) -> list[Output]:
+        return self._watched(super().push(item))
+
+    def finish(self) -> list[Output]:
+        return self._watched(super().finish())
+
+    def _watched(self, found: list[Output]) -> list[Output]:
+        for each in found:
+            if isinstance(each, Suggestion) or (isinstance(each, Moment) and each.final):
+                self.known_us[each.id] = self.received_us
+        return found
 
 
 class Calls:
@@ -88,10 +107,13 @@ class Calls:
         self._engine = engine
         self._voices = voices
         self._site = site
+        self.last: WatchedSession | None = None
 
-    def open(self, config: CallConfig) -> CallSession:
+    def open(self, config: CallConfig) -> WatchedSession:
         voice = self._voices.get(config.name.split()[0], self._engine.models.voice)
-        return CallSession(config, replace(self._engine.models, voice=voice), self._engine.policies, site=self._site)
+        models = replace(self._engine.models, voice=voice)
+        self.last = WatchedSession(config, models, self._engine.policies, site=self._site)
+        return self.last
 
     def open_chat(self, config: ChatConfig) -> ChatSession:
         return self._engine.open_chat(config)
@@ -109,26 +131,21 @@ async def stream(opener: Calls, calls: Iterable[BuiltCall]) -> list[Heard]:
                 for call in calls:
                     path = Path(folder) / "call.wav"
                     call.save(path)
-                    found.append(await _listen(channel, path, call))
+                    timeline = await _listen(channel, path, call)
+                    assert opener.last is not None
+                    found.append(Heard(call, timeline, opener.last.known_us))
                     print(f"{call.name}: {call.duration_us / 1e6:.0f} s", file=sys.stderr, flush=True)
     finally:
         await server.stop()
     return found
 
 
-async def _listen(channel: Any, path: Path, call: BuiltCall) -> Heard:
-    sent_us, known, suggestions = 0, {}, []
+async def _listen(channel: Any, path: Path, call: BuiltCall) -> CallTimeline:
     config = CallConfig(f"{call.customer} {call.name}", PARTIES, LINE_HZ)
-    async for item in stream_call(channel, open_recording(path), config, speed=None):
-        match item:
-            case Cursor():
-                sent_us = item.received_us
-            case Moment(final=True) | Suggestion():
-                known[item.id] = min(sent_us + 1_000_000, call.duration_us)  # a cursor comes once a second
-                suggestions += [item] if isinstance(item, Suggestion) else []
-            case CallTimeline():
-                return Heard(call, item, known, tuple(suggestions))
-    raise RuntimeError("expected a timeline at the end of the call, found none")
+    replies = [item async for item in stream_call(channel, open_recording(path), config, speed=None)]
+    timeline = replies[-1]
+    assert isinstance(timeline, CallTimeline)
+    return timeline
 
 
 def alone(
@@ -136,8 +153,11 @@ def alone(
 ) -> tuple[list[Affect], list[Affect]]:
     """(live, after the call): the customer's affect from nothing but these modalities."""
     path = AffectFilter(priors)
-    estimates = ([c.estimate for c in m.contributors if c.modality in modalities] for m in heard.moments)
-    return [path.step(said)[0] for said in estimates], path.smoothed()
+    live = []
+    for _, together in groupby(heard.moments, key=lambda m: heard.known_us.get(m.id)):
+        said = [[c.estimate for c in m.contributors if c.modality in modalities] for m in together]
+        live += [affect for affect, _ in path.step(said)]
+    return live, path.smoothed()
 
 
 def score(calls: Sequence[tuple[BuiltCall, Sequence[Affect]]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from affectline.models.signals import Span
+from affectline.models.signals import AffectEstimate, AffectScores, Span
 from affectline.pipelines.timeline import Dynamics, Interruption, SpeechTurn, Utterance
 
 MIN_INTERRUPTION_US: Final = 500_000
@@ -26,9 +26,11 @@ BREAKING_TURN_US: Final = 1_000_000
 """A shorter turn is no reply: it does not break the other's monologue."""
 LATENCY_STEP_US: Final = 20_000
 MAX_LATENCY_US: Final = 30_000_000
+CUTTING_IN_AROUSAL: Final = 0.5
 PACE_US: Final = 30_000_000
 """Of own speech: what "now" is for the pace."""
 _SECOND_US: Final = 1_000_000
+MODEL: Final = "turn-taking@1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,14 @@ class Crosstalk:
     overlap_us: int = 0
     interrupts: bool = False
     """It began an interruption in this second."""
+
+
+def cutting_in(participant: str, second: int, found: Crosstalk) -> Iterator[AffectEstimate]:
+    """What it says of a party that it interrupts another: some excitement, of whatever kind."""
+    if found.interrupts:
+        span = Span(second * _SECOND_US, (second + 1) * _SECOND_US)
+        scores = AffectScores(None, None, CUTTING_IN_AROUSAL, None, 0.3, ("cuts in",))
+        yield AffectEstimate(span, participant, "dynamics", scores, 1.0, MODEL)
 
 
 @dataclass(slots=True)

@@ -3,8 +3,9 @@
 Logarithmic opinion pooling (Genest & Zidek 1986): what each model says beyond its own prior, to the power of a weight
 and of the input's quality. A modality may also just not show what is felt, so what it says is mixed with its prior
 before it is compared, and plain words or a plain face count for little. Feelings last: a hidden Markov model (Rabiner
-1989) carries the belief from second to second, forward while the call runs, and both ways once it is over. Weights,
-chances and times were fitted on constructed calls by benchmarks/fusion_fit.py; the face's are by convention.
+1989) carries the belief from second to second: while the call runs, forward, and both ways within what becomes known
+at once; both ways once it is over. Weights, chances and times were fitted on constructed calls by
+benchmarks/fusion_fit.py; the face's are by convention.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,35 +90,47 @@ class AffectFilter:
         """Belief after each second so far, [labels]."""
         self._seconds: list[_Second] = []
 
-    def look(self, estimates: Sequence[AffectEstimate]) -> tuple[Affect, tuple[Contributor, ...]]:
-        """The affect of the next second if this is all that will be known of it, and each estimate with its share."""
-        second = _weighed(estimates, self._priors, self._model)
-        return _answer(self._ahead(second), second), _shares(estimates, self._model)
+    def look(self, seconds: Sequence[Sequence[AffectEstimate]]) -> list[tuple[Affect, tuple[Contributor, ...]]]:
+        """The affect of the next seconds, which become known together, each in the light of all of them.
 
-    def step(self, estimates: Sequence[AffectEstimate]) -> tuple[Affect, tuple[Contributor, ...]]:
-        """As `look`, and moves on to the second after it."""
-        second = _weighed(estimates, self._priors, self._model)
-        self._forward.append(self._ahead(second))
-        self._seconds.append(second)
-        return _answer(self._forward[-1], second), _shares(estimates, self._model)
+        With every second's estimates and their shares.
+        """
+        found = [_weighed(estimates, self._priors, self._model) for estimates in seconds]
+        affects = self._both_ways(self._ahead(found), found)
+        return [(affect, _shares(said, self._model)) for affect, said in zip(affects, seconds, strict=True)]
+
+    def step(self, seconds: Sequence[Sequence[AffectEstimate]]) -> list[tuple[Affect, tuple[Contributor, ...]]]:
+        """As `look`, and moves on to the second after them."""
+        answers = self.look(seconds)
+        found = [_weighed(estimates, self._priors, self._model) for estimates in seconds]
+        self._forward += self._ahead(found)
+        self._seconds += found
+        return answers
 
     def smoothed(self) -> list[Affect]:
-        """Of every second stepped through, in the light of those that came after it."""
+        """Of every second stepped through, in the light of all that came after it."""
+        return self._both_ways(self._forward, self._seconds)
+
+    def _ahead(self, seconds: Sequence[_Second]) -> list[F32]:
+        """Belief after each of the seconds that come next."""
+        stays, prior = self._model.stays, self._model.prior
+        belief = self._forward[-1] if self._forward else prior
+        found = []
+        for second in seconds:
+            belief = _normalised((stays * belief + (1 - stays) * prior) * _likelihood(second.evidence))
+            found.append(belief)
+        return found
+
+    def _both_ways(self, forward: Sequence[F32], seconds: Sequence[_Second]) -> list[Affect]:
+        """From the belief after each second, and what is known of the seconds after it."""
         stays, prior = self._model.stays, self._model.prior
         later = np.ones(len(LABELS), np.float32)
         found = []
-        for belief, second in zip(reversed(self._forward), reversed(self._seconds), strict=True):
+        for belief, second in zip(reversed(forward), reversed(seconds), strict=True):
             found.append(_answer(_normalised(belief * later), second))
             seen = _likelihood(second.evidence) * later
             later = _normalised(stays * seen + (1 - stays) * float(prior @ seen))
         return found[::-1]
-
-    def _ahead(self, second: _Second) -> F32:
-        prior = self._model.prior
-        before = self._forward[-1] if self._forward else prior
-        return _normalised(
-            (self._model.stays * before + (1 - self._model.stays) * prior) * _likelihood(second.evidence)
-        )
 
 
 def fuse(

@@ -40,7 +40,7 @@ from affectline.models.signals import (
 from affectline.pipelines.audio import ChannelAudio
 from affectline.pipelines.changes import change_points
 from affectline.pipelines.cues import CueLexicon
-from affectline.pipelines.dynamics import Conversation
+from affectline.pipelines.dynamics import Conversation, cutting_in
 from affectline.pipelines.face import FaceSeconds, FaceStream
 from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import AffectFilter, fuse
@@ -55,9 +55,11 @@ from affectline.pipelines.summary import summarise
 from affectline.pipelines.text import TextStage, Understood, seconds_to_say
 from affectline.pipelines.timeline import (
     Absence,
+    Affect,
     CallTimeline,
     Camera,
     Consent,
+    Contributor,
     Dynamics,
     Moment,
     Notice,
@@ -552,11 +554,17 @@ class CallSession:
         yield said.utterance
         voice = _hear(party, reading, pcm, pcm_us, speech)
         estimates, absent = self._estimates(party, reading, voice, said, pcm_us, speech)
-        for second in _seconds(speech[0]):
+        now = {}
+        for second in range(party.next_second, -(-now_us // SECOND_US)):
             known = party.seconds[second]
-            now = known.estimates + [e for e in estimates if _within(second, e)]
-            known = replace(known, estimates=now, absent=known.absent | absent)
-            yield self._moment(party, second, known, final=False)
+            said_now = [e for e in estimates if _within(second, e)]
+            spoken = _second_span(second).overlap_us(speech[0]) > 0
+            now[second] = replace(
+                known, estimates=known.estimates + said_now, absent=known.absent | (absent if spoken else {})
+            )
+        for moment in self._moments_of(party, now, final=False):
+            if moment.span.end_us > start_us:
+                yield moment
 
     def _close(self, party: _Party, segment: Segment) -> Iterator[Output]:
         """A stretch of speech has ended: everything that can be said of it."""
@@ -680,19 +688,46 @@ class CallSession:
         return VocalSummary(utterance.id, party.participant.id, utterance.span, features, deviations, ready)
 
     def _settle(self, party: _Party, until_second: int) -> Iterator[Moment]:
-        while party.next_second < until_second:
-            yield self._moment(party, party.next_second, party.seconds.pop(party.next_second, _Second()), final=True)
-            party.next_second += 1
+        """Makes the seconds before `until_second` final; those that become known together are judged together."""
+        if party.next_second < until_second:
+            numbers = range(party.next_second, until_second)
+            party.next_second = until_second
+            yield from self._moments_of(party, {n: party.seconds.pop(n, _Second()) for n in numbers}, final=True)
+            if party.face is not None:
+                party.face.forget_before(until_second)
 
-    def _moment(self, party: _Party, second: int, known: _Second, *, final: bool) -> Moment:
-        face: AffectEstimate | str = "no video"
-        if party.face is not None:
-            allowed = party.participant.biometric_allowed
-            face = party.face.second(second) if allowed else _no_face(party)
-            if final:
-                party.face.forget_before(second + 1)
-        estimates = known.estimates if isinstance(face, str) else [*known.estimates, face]
-        affect, contributors = (party.affect.step if final else party.affect.look)(estimates)
+    def _moments_of(self, party: _Party, seconds: Mapping[int, _Second], *, final: bool) -> Iterator[Moment]:
+        """The next seconds of a party, without a gap."""
+        faces = {number: self._face(party, number) for number in seconds}
+        said = [
+            [
+                *known.estimates,
+                *(face for face in (faces[number],) if not isinstance(face, str)),
+                *cutting_in(party.participant.id, number, self._conversation.crosstalk(party.participant.id, number)),
+            ]
+            for number, known in seconds.items()
+        ]
+        answers = (party.affect.step if final else party.affect.look)(said)
+        for (number, known), (affect, contributors) in zip(seconds.items(), answers, strict=True):
+            yield self._moment(party, number, known, faces[number], affect, contributors, final=final)
+
+    def _face(self, party: _Party, second: int) -> AffectEstimate | str:
+        """What is seen in a second, or why there is nothing to say of it."""
+        if party.face is None:
+            return "no video"
+        return party.face.second(second) if party.participant.biometric_allowed else _no_face(party)
+
+    def _moment(
+        self,
+        party: _Party,
+        second: int,
+        known: _Second,
+        face: AffectEstimate | str,
+        affect: Affect,
+        contributors: tuple[Contributor, ...],
+        *,
+        final: bool,
+    ) -> Moment:
         present = {c.modality for c in contributors}
         usual = known.withheld or ("speech too short" if known.speech_us else "no speech")
         modalities: tuple[Modality, ...] = ("voice", "text", "stress")

@@ -162,7 +162,7 @@ def explain(moment: Moment, *, written: bool) -> str:
             causes.append("the words fit")
         elif share.modality == "face" and agrees:
             causes.append(f"the face fits {label}")
-        elif share.modality == "stress" and share.estimate.scores.evidence:
+        elif share.modality in ("stress", "dynamics") and share.estimate.scores.evidence:
             causes.append(", ".join(share.estimate.scores.evidence[:2]))
     feels = "Reads" if written else "Seems" if any(c.modality == "face" for c in moment.contributors) else "Sounds"
     return f"{feels} {label}: {' and '.join(causes) or 'several weak signs together'}."

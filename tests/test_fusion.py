@@ -97,26 +97,36 @@ def test_the_better_input_weighs_more() -> None:
 
 def test_a_feeling_builds_up_over_seconds_and_outlasts_silence() -> None:
     path = AffectFilter(PRIORS)
-    beliefs = [path.step([estimate("angry", 0.4)])[0].labels["angry"] for _ in range(5)]
+    beliefs = [path.step([[estimate("angry", 0.3)]])[0][0].labels["angry"] for _ in range(5)]
     assert beliefs == sorted(beliefs)
-    silent, _ = path.step([])
+    ((silent, _),) = path.step([[]])
     assert silent.label == UNKNOWN
-    after, _ = path.step([estimate("angry", 0.4)])
+    ((after, _),) = path.step([[estimate("angry", 0.4)]])
     fresh, _ = fuse([estimate("angry", 0.4)], PRIORS)
     assert after.labels["angry"] > fresh.labels["angry"]
 
 
 def test_looking_does_not_move_on() -> None:
     path = AffectFilter(PRIORS)
-    first = path.look([estimate("angry")])
-    assert path.look([estimate("angry")]) == first == path.step([estimate("angry")])
+    first = path.look([[estimate("angry")]])
+    assert path.look([[estimate("angry")]]) == first == path.step([[estimate("angry")]])
+
+
+def test_seconds_that_become_known_together_are_judged_together() -> None:
+    one, two = AffectFilter(PRIORS), AffectFilter(PRIORS)
+    seconds = [[estimate("angry", 0.3)]] * 4
+    apart = [one.step([said])[0][0] for said in seconds]
+    together = [affect for affect, _ in two.step(seconds)]
+    assert together[0].labels["angry"] > apart[0].labels["angry"]
+    assert together[-1] == apart[-1]
+    assert one.smoothed() == two.smoothed() == together
 
 
 def test_what_came_after_mends_what_was_unclear() -> None:
     """One doubtful second between clear ones."""
     path = AffectFilter(PRIORS)
     seconds = [[estimate("angry")]] * 3 + [[estimate("neutral", 0.6)]] + [[estimate("angry")]] * 3
-    live = [path.step(said)[0] for said in seconds]
+    live = [path.step([said])[0][0] for said in seconds]
     after = path.smoothed()
     assert len(after) == len(live)
     assert after[3].labels["angry"] > live[3].labels["angry"]
@@ -143,7 +153,7 @@ def test_the_filter_is_the_sum_over_all_paths(seconds: list[list[tuple[Label, fl
     """Forward and smoothed beliefs against the model's definition, path by path (two labels are enough to tell)."""
     estimates = [[estimate(x, p, modality=m, quality=q) for x, p, m, q in second] for second in seconds]
     path = AffectFilter(PRIORS)
-    live = [path.step(each)[0] for each in estimates]
+    live = [path.step([each])[0][0] for each in estimates]
     prior = FITTED.prior.astype(float)
     move = FITTED.stays * np.eye(len(LABELS)) + (1 - FITTED.stays) * prior
     seen = []
