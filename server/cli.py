@@ -25,7 +25,7 @@ from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, ope
 from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline, Camera, Consent, Participant, Role, muted_spans
-from affectline.server import models_cli, train_cli
+from affectline.server import models_cli, policies_cli, train_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
@@ -39,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models_cli.app, name="models")
+app.add_typer(policies_cli.app, name="policies")
 app.add_typer(train_cli.app, name="train")
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ other InvalidInputError concerns one piece of media. Towards the wire, types are
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -46,7 +46,9 @@ from affectline.pipelines.timeline import (
     Camera,
     Contributor,
     Cue,
+    CustomerHistory,
     Dynamics,
+    EarlierCall,
     Fact,
     Highlight,
     Moment,
@@ -57,6 +59,7 @@ from affectline.pipelines.timeline import (
     Snapshot,
     SpeechTurn,
     Suggestion,
+    SuggestionFeedback,
     Summary,
     Utterance,
     VocalSummary,
@@ -64,6 +67,8 @@ from affectline.pipelines.timeline import (
 from affectline.protos.v1 import analyze_pb2, recordings_pb2, timeline_pb2
 
 MAX_CAMERAS: Final = 8
+MAX_EARLIER_CALLS: Final = 100
+MAX_DAYS_AGO: Final = 36_500
 TIMELINE_PART_BYTES: Final = 2**20
 """About how large a part of a timeline may become; callers take 4 MiB by default."""
 MAX_PROBLEMS: Final = 20
@@ -117,6 +122,8 @@ FACT_KINDS: Final = _values(timeline_pb2.FactKind, "FACT_KIND_")
 CUE_KINDS: Final = _values(timeline_pb2.CueKind, "CUE_KIND_")
 PERSONAL_KINDS: Final = _values(timeline_pb2.PersonalKind, "PERSONAL_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
+VERDICTS: Final = _values(timeline_pb2.FeedbackVerdict, "FEEDBACK_VERDICT_")
+OUTCOMES: Final = _values(timeline_pb2.Outcome, "OUTCOME_")
 KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
 PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
 GAP_REASONS: Final = _values(analyze_pb2.GapReason, "GAP_REASON_")
@@ -130,6 +137,8 @@ _CUE_KIND_NAMES: Final = _names(CUE_KINDS)
 _PERSONAL_KIND_NAMES: Final = _names(PERSONAL_KINDS)
 _MODALITY_NAMES: Final = _names(MODALITIES)
 _KIND_NAMES: Final = _names(KINDS)
+_VERDICT_NAMES: Final = _names(VERDICTS)
+_OUTCOME_NAMES: Final = _names(OUTCOMES)
 _PRIORITY_NAMES: Final = _names(PRIORITIES)
 _GAP_REASON_NAMES: Final = _names(GAP_REASONS)
 _FACING_NAMES: Final = _names(FACINGS)
@@ -252,6 +261,7 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
     participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
     _check_channels(check, participants, message.audio_channel_count)
     cameras = _check_cameras(check, message.cameras, {participant.id for participant in participants})
+    history = _check_history(check, "config.history", message.history) if message.HasField("history") else None
     check.done()
     return (
         CallConfig(
@@ -261,9 +271,33 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
             language=language,
             interim_results=message.interim_results,
             cameras=cameras,
+            history=history,
         ),
         AudioFormat(_ENCODING_NAMES[message.encoding], message.sample_rate_hertz, message.audio_channel_count),
     )
+
+
+def _check_history(check: _Check, path: str, message: timeline_pb2.CustomerHistory) -> CustomerHistory:
+    check.that(
+        len(message.calls) <= MAX_EARLIER_CALLS,
+        f"{path}.calls",
+        f"expected at most {MAX_EARLIER_CALLS}, found {len(message.calls)}",
+    )
+    calls = message.calls[:MAX_EARLIER_CALLS]
+    for index, call in enumerate(calls):
+        field = f"{path}.calls[{index}]"
+        check.that(
+            0 <= call.days_ago <= MAX_DAYS_AGO,
+            f"{field}.days_ago",
+            f"expected 0 to {MAX_DAYS_AGO}, found another value",
+        )
+        check.that(call.mood in {0, *_EMOTION_NAMES}, f"{field}.mood", f"expected an emotion, found {call.mood}")
+        check.that(
+            call.outcome in {0, *_OUTCOME_NAMES}, f"{field}.outcome", f"expected an outcome, found {call.outcome}"
+        )
+        check.length(call.topic, f"{field}.topic", 0, 64)
+        check.length(call.open_promise, f"{field}.open_promise", 0, 256)
+    return _history_from(calls)
 
 
 def _check_cameras(check: _Check, messages: Sequence[analyze_pb2.Camera], parties: set[str]) -> tuple[Camera, ...]:
@@ -377,6 +411,8 @@ class CallReader:
                 return list(self._read_gap(message.gap))
             case "consent":
                 return [self._read_consent(message.consent)]
+            case "feedback":
+                return [self._read_feedback(message.feedback)]
             case "end":
                 return []
             case "config":
@@ -451,6 +487,13 @@ class CallReader:
         check.done()
         consent = _CONSENT_NAMES.get(message.consent, "pending")
         return ConsentChange(message.participant, consent, message.biometric_basis or None)
+
+    def _read_feedback(self, message: timeline_pb2.SuggestionFeedback) -> SuggestionFeedback:
+        if message.verdict not in _VERDICT_NAMES:
+            raise InvalidInputError(f"expected accepted, dismissed or corrected as a verdict, found {message.verdict}")
+        if message.correction_emotion not in {0, *_EMOTION_NAMES}:
+            raise InvalidInputError(f"expected an emotion as a correction, found {message.correction_emotion}")
+        return replace(_feedback_from(message), at_us=self._time_us(message.at_us))
 
     def _time_us(self, at_us: int) -> int:
         if not 0 <= at_us <= self._max_us:
@@ -676,6 +719,7 @@ def _suggestion(suggestion: Suggestion) -> timeline_pb2.Suggestion:
         created_us=suggestion.created_us,
         expires_us=suggestion.expires_us,
         policy=suggestion.policy,
+        revision=suggestion.revision,
     )
 
 
@@ -693,6 +737,58 @@ def _suggestion_from(message: timeline_pb2.Suggestion) -> Suggestion:
         created_us=message.created_us,
         expires_us=message.expires_us,
         policy=message.policy,
+        revision=message.revision,
+    )
+
+
+def suggestion_feedback(feedback: SuggestionFeedback) -> timeline_pb2.SuggestionFeedback:
+    return timeline_pb2.SuggestionFeedback(
+        suggestion_id=feedback.suggestion_id,
+        verdict=VERDICTS[feedback.verdict],
+        correction_emotion=EMOTIONS[feedback.label] if feedback.label else timeline_pb2.EMOTION_UNSPECIFIED,
+        correction_text=feedback.text,
+        at_us=feedback.at_us,
+    )
+
+
+def _feedback_from(message: timeline_pb2.SuggestionFeedback) -> SuggestionFeedback:
+    return SuggestionFeedback(
+        suggestion_id=message.suggestion_id,
+        verdict=_VERDICT_NAMES[message.verdict],
+        at_us=message.at_us,
+        label=_EMOTION_NAMES[message.correction_emotion] if message.correction_emotion else None,
+        text=message.correction_text,
+    )
+
+
+def _history(history: CustomerHistory) -> timeline_pb2.CustomerHistory:
+    return timeline_pb2.CustomerHistory(
+        calls=[
+            timeline_pb2.EarlierCall(
+                days_ago=call.days_ago,
+                mood=EMOTIONS[call.mood] if call.mood else timeline_pb2.EMOTION_UNSPECIFIED,
+                outcome=OUTCOMES[call.outcome] if call.outcome else timeline_pb2.OUTCOME_UNSPECIFIED,
+                topic=call.topic,
+                open_promise=call.open_promise,
+            )
+            for call in history.calls
+        ]
+    )
+
+
+def _history_from(calls: Iterable[timeline_pb2.EarlierCall]) -> CustomerHistory:
+    """Values that this server does not know count as not given."""
+    return CustomerHistory(
+        tuple(
+            EarlierCall(
+                days_ago=call.days_ago,
+                mood=_EMOTION_NAMES.get(call.mood),
+                outcome=_OUTCOME_NAMES.get(call.outcome),
+                topic=call.topic,
+                open_promise=call.open_promise,
+            )
+            for call in calls
+        )
     )
 
 
@@ -834,6 +930,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         dynamics=map(_dynamics, timeline.dynamics),
         summary=_summary(timeline.summary),
         models=timeline.models,
+        history=_history(timeline.history) if timeline.history else None,
     )
     size = part.ByteSize()
     items: Iterator[tuple[str, Message]] = chain(
@@ -845,6 +942,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         (("notices", _notice(each)) for each in timeline.notices),
         (("facts", _fact(each)) for each in timeline.facts),
         (("snapshots", _snapshot(each)) for each in timeline.snapshots),
+        (("feedback", suggestion_feedback(each)) for each in timeline.feedback),
     )
     for field, message in items:
         size += message.ByteSize()
@@ -877,6 +975,8 @@ def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
         models=dict(message.models),
         facts=tuple(map(_fact_from, message.facts)),
         snapshots=tuple(map(_snapshot_from, message.snapshots)),
+        feedback=tuple(map(_feedback_from, message.feedback)),
+        history=_history_from(message.history.calls) if message.HasField("history") else None,
     )
 
 
@@ -942,6 +1042,7 @@ def call_config(config: CallConfig, audio: AudioFormat) -> analyze_pb2.AnalyzeRe
                 analyze_pb2.Camera(id=camera.id, participant=camera.participant, facing=FACINGS[camera.facing])
                 for camera in config.cameras
             ],
+            history=_history(config.history) if config.history else None,
         )
     )
 

@@ -263,7 +263,10 @@ def test_a_suggestion_is_never_shown_after_it_expired() -> None:
 
 def test_old_evidence_does_not_fire_when_a_cooldown_ends() -> None:
     items = call([(3, "angry"), (12, "neutral"), (2, "angry"), (3, "neutral")])
-    assert [s.created_us // SECOND_US for s in run(items, pack(cooldown=16))] == [2, 17]
+    at_once = PACK.replace("    cooldown_s", "    rearm: {{below: 1, for_s: 0}}\n    cooldown_s")
+    at_once = at_once.replace("expires_s: 20", "expires_s: 10")
+    eager = load_policies(at_once.format(gap=0, most=60, kind="assist", cooldown=16))
+    assert [s.created_us // SECOND_US for s in run(items, eager)] == [2, 17]
     late = (
         PACK.replace("within_s: 10", "within_s: 40")
         .replace("      all:", "      after_s: 20\n      all:")
@@ -347,14 +350,14 @@ def test_an_unknown_participant_is_refused() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("any_of", "labell", r"line 14: unknown field 'labell'; expected one of for_s, measure, any_of, min"),
+        ("any_of", "labell", r"line 14: unknown field 'labell'; expected one of within_s, for_s, measure, any_of, min"),
         ("    kind:", "    knid:", r"line 8: unknown field 'knid'; expected one of name, version, kind"),
         ("[angry]", "[cross]", r"line 14: .*'neutral'.*found 'cross'"),
         ("[angry]", "[unknown]", r"line 14: .*'unknown' is no evidence"),
         ("for_s: 2}", "for_s: 11}", r"line 14: all: can never hold: 11(.0)? s asked for within 10(.0)? s"),
         ("for_s: 2}", "min_probability: 1.5, for_s: 2}", r"line 14: min_probability: .*1, found 1.5"),
         ("measure: label", "measure: mood", r"line 14: .*'mood'.*'label', 'stress'"),
-        ("{label_s}", "{labels}", r"line 19: reason: unknown variable 'labels'; expected one of label, lab"),
+        ("{label_s}", "{labels}", r"line 19: reason: variable 'labels' is unknown; expected one of label, lab"),
         ("{label_s}", "{label_s", r"line 19: reason: not a template"),
         ("Stay calm", "Stay " + "calm " * 12, r"line 18: text: expected at most 12 words, not 13"),
         ("name: sad", "name: angry", r"line 20: policies: two policies are named 'angry'"),
