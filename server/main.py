@@ -15,18 +15,21 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from affectline.models.errors import AffectlineError, InvalidInputError
-from affectline.protos.v1 import analyze_pb2, recordings_pb2
+from affectline.protos.v1 import analyze_pb2, recordings_pb2, routing_pb2
 from affectline.protos.v1.analyze_pb2_grpc import add_AnalyzeServiceServicer_to_server
 from affectline.protos.v1.recordings_pb2_grpc import add_RecordingServiceServicer_to_server
+from affectline.protos.v1.routing_pb2_grpc import add_RoutingServiceServicer_to_server
 from affectline.server.config import ServerConfig, load_config
 from affectline.server.engine import Engine
 from affectline.server.services.analyze import AnalyzeService
 from affectline.server.services.recordings import RecordingService
+from affectline.server.services.routing import RoutingService
 from affectline.server.services.sessions import Opener, Sessions
 
 SERVICES = (
     analyze_pb2.DESCRIPTOR.services_by_name["AnalyzeService"].full_name,
     recordings_pb2.DESCRIPTOR.services_by_name["RecordingService"].full_name,
+    routing_pb2.DESCRIPTOR.services_by_name["RoutingService"].full_name,
 )
 RPCS_BESIDE_CALLS = 256
 """Uploads, watchers and short requests at the same time."""
@@ -38,12 +41,16 @@ log = logging.getLogger("affectline.server")
 
 
 class Server:
-    """`start`, `load`, and in the end `stop`; calls are refused with UNAVAILABLE until `load` is through."""
+    """`start`, `load`, and in the end `stop`; calls are refused with UNAVAILABLE until `load` is through.
+
+    Raises InvalidInputError when the routing file is not sound.
+    """
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self.sessions = Sessions(config.workers)
         self.analyze = AnalyzeService(self.sessions, config)
+        self._routing = RoutingService(self.sessions, config)
         self._recordings = RecordingService(self.sessions, config)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
@@ -63,6 +70,7 @@ class Server:
         )
         add_AnalyzeServiceServicer_to_server(self.analyze, self._grpc)
         add_RecordingServiceServicer_to_server(self._recordings, self._grpc)
+        add_RoutingServiceServicer_to_server(self._routing, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
         self._worker: asyncio.Task[None] | None = None

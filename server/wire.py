@@ -30,6 +30,7 @@ from affectline.models.signals import (
 from affectline.pipelines import g711
 from affectline.pipelines.audio import MAX_JUMP_S
 from affectline.pipelines.chat import MAX_LENGTH_US, MAX_PARTICIPANTS, ChatConfig
+from affectline.pipelines.routing import Recommendation, RoutingContext
 from affectline.pipelines.session import (
     MAX_CHANNELS,
     MAX_TEXT_CHARACTERS,
@@ -44,6 +45,7 @@ from affectline.pipelines.timeline import (
     Affect,
     CallTimeline,
     Camera,
+    Consent,
     Contributor,
     Cue,
     CustomerHistory,
@@ -64,11 +66,14 @@ from affectline.pipelines.timeline import (
     Utterance,
     VocalSummary,
 )
-from affectline.protos.v1 import analyze_pb2, recordings_pb2, timeline_pb2
+from affectline.protos.v1 import analyze_pb2, recordings_pb2, routing_pb2, timeline_pb2
 
 MAX_CAMERAS: Final = 8
 MAX_EARLIER_CALLS: Final = 100
 MAX_DAYS_AGO: Final = 36_500
+MAX_DECLARED_CHARACTERS: Final = 64
+MAX_MENU_UTTERANCES: Final = 50
+MAX_MENU_CHARACTERS: Final = 2_000
 TIMELINE_PART_BYTES: Final = 2**20
 """About how large a part of a timeline may become; callers take 4 MiB by default."""
 MAX_PROBLEMS: Final = 20
@@ -129,6 +134,8 @@ PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
 GAP_REASONS: Final = _values(analyze_pb2.GapReason, "GAP_REASON_")
 FACINGS: Final = _values(analyze_pb2.CameraFacing, "CAMERA_FACING_")
 ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
+ROUTING_EVIDENCE: Final = _values(routing_pb2.RoutingEvidence, "ROUTING_EVIDENCE_")
+NO_EVIDENCE: Final = routing_pb2.ROUTING_EVIDENCE_UNSPECIFIED
 _ROLE_NAMES: Final = _names(ROLES)
 _CONSENT_NAMES: Final = _names(CONSENTS)
 _EMOTION_NAMES: Final = _names(EMOTIONS)
@@ -1023,6 +1030,97 @@ def reply_from_wire(message: analyze_pb2.AnalyzeResponse) -> Reply:
             return Cursor(message.cursor.received_us, message.cursor.final_us)
         case other:
             raise InvalidInputError(f"expected a reply that this client knows, found {other}")
+
+
+# Routing
+
+
+def read_recommend_request(
+    message: routing_pb2.RecommendRequest,
+) -> tuple[RoutingContext, tuple[str, ...], str | None]:
+    """What is known; what was said to the voice menu and may be looked at; and its language, where known.
+
+    Raises MessageError naming every field that is out of range.
+    """
+    check = _Check()
+    for field in ("intent", "product", "menu_choice"):
+        check.length(getattr(message, field), field, 0, MAX_DECLARED_CHARACTERS)
+    language = _optional(message, "language")
+    _check_language(check, "language", language)
+    check.that(
+        message.consent in {0, *_CONSENT_NAMES},
+        "consent",
+        f"expected granted, pending or denied, found {message.consent}",
+    )
+    said = [text.strip() for text in message.ivr_utterances[:MAX_MENU_UTTERANCES]]
+    check.that(
+        len(message.ivr_utterances) <= MAX_MENU_UTTERANCES,
+        "ivr_utterances",
+        f"expected at most {MAX_MENU_UTTERANCES}, found {len(message.ivr_utterances)}",
+    )
+    for index, text in enumerate(said):
+        check.length(text, f"ivr_utterances[{index}]", 1, MAX_MENU_CHARACTERS)
+    history = _check_history(check, "history", message.history) if message.HasField("history") else None
+    call = _check_call(check, message.call) if message.HasField("call") else None
+    check.done()
+    objected = message.emotion_routing_objected
+    consent = _CONSENT_NAMES.get(message.consent, "pending")
+    context = RoutingContext(
+        intent=message.intent,
+        product=message.product,
+        choice=message.menu_choice,
+        history=history,
+        ivr=_unheard_menu(consent) if said and consent != "granted" else None,
+        call=call,
+        emotion_routing_objected=objected,
+    )
+    return context, () if objected or consent != "granted" else tuple(said), language
+
+
+def _unheard_menu(consent: Consent) -> CallTimeline:
+    """Says that something was said, and that nobody looked at it."""
+    party = Participant("customer", "customer", 0, consent)
+    return timeline_from_parts([timeline_pb2.Timeline(participants=[participant(party)])])
+
+
+def _check_call(check: _Check, message: timeline_pb2.Timeline) -> CallTimeline | None:
+    """The parts of a timeline that routing looks at; None where they are not what this service writes."""
+    _check_participants(check, "call.participants", message.participants, MAX_PARTICIPANTS)
+    kept = timeline_pb2.Timeline(
+        duration_us=message.duration_us,
+        participants=message.participants,
+        utterances=message.utterances,
+        moments=message.moments,
+    )
+    try:
+        return timeline_from_parts([kept])
+    except (KeyError, InvalidInputError, ValueError):
+        check.problems.append(("call", "expected utterances and moments as this service writes them, found others"))
+        return None
+
+
+def recommendation(answer: Recommendation) -> routing_pb2.RecommendResponse:
+    return routing_pb2.RecommendResponse(
+        recommendation=routing_pb2.Recommendation(
+            queue=answer.queue,
+            priority=PRIORITIES[answer.priority],
+            skills=answer.skills,
+            greeting=answer.greeting,
+            reasons=[
+                routing_pb2.RoutingReason(
+                    text=reason.text,
+                    evidence=ROUTING_EVIDENCE[reason.evidence] if reason.evidence else NO_EVIDENCE,
+                    because=reason.refs,
+                )
+                for reason in answer.reasons
+            ],
+            confidence=answer.confidence,
+            used=[ROUTING_EVIDENCE[kind] for kind in answer.used],
+            withheld=answer.withheld,
+            rule=answer.rule,
+            config=answer.config,
+        )
+    )
 
 
 # Requests, as a client writes them
