@@ -21,12 +21,12 @@ from affectline.models.labels import UNKNOWN, Label
 from affectline.models.signals import GapReason, Span
 from affectline.pipelines.checked_yaml import Strict
 from affectline.pipelines.timeline import (
+    CallOutcome,
     Cue,
     CueKind,
     CustomerHistory,
     EarlierCall,
     Moment,
-    Outcome,
     Participant,
     SpeechTurn,
     Utterance,
@@ -585,7 +585,7 @@ class HistoryMeasure(_Measure):
     within_days: Annotated[float, Field(gt=0, le=3_650)] = 30
     """Only calls of the last so many days are looked at; the latest of them is the last one."""
     last_mood: list[Label] = Field(default=[])
-    last_outcome: list[Outcome] = Field(default=[])
+    last_outcome: list[CallOutcome] = Field(default=[])
     calls: Annotated[int, Field(ge=1, le=100)] | None = None
     """At least so many calls …"""
     same_topic: bool = False

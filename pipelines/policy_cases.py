@@ -28,11 +28,11 @@ from affectline.pipelines.summary import clock
 from affectline.pipelines.timeline import (
     Absence,
     Affect,
+    CallOutcome,
     Cue,
     CustomerHistory,
     EarlierCall,
     Moment,
-    Outcome,
     Output,
     Participant,
     SpeechTurn,
@@ -84,7 +84,7 @@ class Earlier(Strict):
 
     days_ago: Annotated[float, Field(ge=0, le=36_500)]
     mood: Label | None = None
-    outcome: Outcome | None = None
+    outcome: CallOutcome | None = None
     topic: Annotated[str, Field(max_length=64)] = ""
     open_promise: Annotated[str, Field(max_length=256)] = ""
 

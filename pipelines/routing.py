@@ -20,12 +20,12 @@ from affectline.models.labels import UNKNOWN, Label
 from affectline.pipelines.checked_yaml import Strict, read_checked
 from affectline.pipelines.measures import SECOND_US, Name, Ratio, days_ago, times
 from affectline.pipelines.timeline import (
+    CallOutcome,
     CallTimeline,
     CueKind,
     CustomerHistory,
     EarlierCall,
     Moment,
-    Outcome,
     Priority,
     Utterance,
 )
@@ -130,7 +130,7 @@ class RuleWhen(Strict):
     for_s: Annotated[float, Field(gt=0, le=60)] = 4
     """… for this long of the call's last minute, or in what they said to the voice menu."""
     last_moods: list[Label] = Field(default=[])
-    last_outcomes: list[Outcome] = Field(default=[])
+    last_outcomes: list[CallOutcome] = Field(default=[])
     calls: Annotated[int, Field(ge=1, le=100)] | None = None
     """At least so many earlier calls …"""
     within_days: Annotated[float, Field(gt=0, le=3_650)] = 30

@@ -15,7 +15,7 @@ Consent = Literal["granted", "pending", "denied"]
 SuggestionKind = Literal["routing", "assist", "alert"]
 Priority = Literal["low", "normal", "high"]
 Verdict = Literal["accepted", "dismissed", "corrected"]
-Outcome = Literal["resolved", "unresolved", "escalated", "abandoned", "churned", "sold"]
+CallOutcome = Literal["resolved", "unresolved", "escalated", "abandoned", "churned", "sold"]
 Facing = Literal["front", "rear"]
 FactKind = Literal["issue", "commitment", "open_question"]
 CueKind = Literal["confusion", "escalation", "churn", "gratitude", "urgency", "vulnerability", "emotion"]
@@ -160,7 +160,7 @@ class EarlierCall:
     """When it was; at least 0."""
     mood: Label | None = None
     """How the customer mostly sounded at its end; None when that is not known."""
-    outcome: Outcome | None = None
+    outcome: CallOutcome | None = None
     topic: str = ""
     """What it was about, in the site's own words."""
     open_promise: str = ""
@@ -219,6 +219,11 @@ class SuggestionFeedback:
     """How the party felt in the agent's view; only of `corrected`."""
     text: str = ""
     """What would have been better, in the agent's words; only of `corrected`."""
+
+    @property
+    def correction(self) -> str | None:
+        """What was right instead, in one line; None unless it was corrected."""
+        return ": ".join(filter(None, (self.label, self.text))) or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from affectline.models.errors import AffectlineError, InvalidInputError
 from affectline.pipelines.cues import load_cues
-from affectline.pipelines.policy import Policy, load_policies
+from affectline.pipelines.policy import load_policies
 from affectline.pipelines.policy_cases import CaseResult, cases_path, load_cases, run_case
 from affectline.pipelines.policy_replay import ReplayTally
 from affectline.server.engine import default_labels
@@ -25,6 +25,7 @@ from affectline.server.look import clean, length
 app = typer.Typer(help="Check policies, run their cases, try them on calls of the past.", no_args_is_help=True)
 
 PIPED_COLUMNS = 200
+VERDICTS = ("yes", "no", "fixed")
 MAX_TIMELINE_BYTES = 512 * 2**20
 
 PackFile = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="YAML file of policies.")]
@@ -39,7 +40,7 @@ def check(file: PackFile) -> None:
     """Read a pack and say what is wrong with it, each fault with its line. Exit code 1 when anything is."""
     with _one_sentence():
         pack = load_policies(file, default_labels())
-    table = Table("policy", "kind", "priority", "about", "says", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table("policy", "kind", "priority", "about", "text", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for policy in pack.policies:
         table.add_row(policy.id, policy.kind, policy.priority, policy.when.participant, clean(policy.text))
     console = _console()
@@ -112,7 +113,7 @@ def replay(
         }
         typer.echo(json.dumps(document, indent=2))
         return
-    _print_tally(_console(), tally, {policy.name: policy for policy in tally.pack.policies})
+    _print_tally(_console(), tally)
 
 
 def _print_result(console: Console, result: CaseResult) -> None:
@@ -122,28 +123,40 @@ def _print_result(console: Console, result: CaseResult) -> None:
         console.print(f"    {clean(fault)}", style="red", markup=False, highlight=False)
 
 
-def _print_tally(console: Console, tally: ReplayTally, policies: dict[str, Policy]) -> None:
-    table = Table("policy", "kind", box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("speaks", "in calls", "per call", "per hour", "then", "change", "accepted", "dismissed", "corrected"):
-        table.add_column(title, justify="right")
-    for count in tally.counts():
-        policy = policies.get(count.policy)
+def _print_tally(console: Console, tally: ReplayTally) -> None:
+    counts = tally.counts()
+    known = {policy.name for policy in tally.pack.policies}
+    heard = [count for count in counts if count.fired or count.suggested]
+    judged = any(count.accepted or count.dismissed or count.corrected for count in heard)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("policy", no_wrap=True)
+    for title in ("speaks", "calls", "/call", "/hour", "then", "change", *VERDICTS[: 3 * judged]):
+        table.add_column(title, justify="right", no_wrap=True)
+    for count in heard:
         change = count.fired - count.suggested
+        verdicts = (count.accepted, count.dismissed, count.corrected)[: 3 * judged]
         table.add_row(
             clean(count.policy),
-            policy.kind if policy else "[dim]not in this pack[/]",
             str(count.fired),
             str(count.calls),
             f"{count.per_call:.2f}",
             f"{count.per_hour:.1f}",
             str(count.suggested),
             f"{change:+d}" if change else "·",
-            *(str(number or "·") for number in (count.accepted, count.dismissed, count.corrected)),
-            style=None if count.fired or count.suggested else "dim",
+            *(str(number or "·") for number in verdicts),
+            style=None if count.policy in known else "dim",
         )
-    console.print(table)
-    total_s = length(tally.duration_us)
-    console.print(f"\n{tally.calls} {'call' if tally.calls == 1 else 'calls'}, {total_s} in all.", style="dim")
+    if heard:
+        console.print(table, "")
+    lines = [f"{tally.calls} {'call' if tally.calls == 1 else 'calls'}, {length(tally.duration_us)} in all."]
+    if judged:
+        lines.append("yes, no, fixed: accepted, dismissed and corrected by agents, of those made then.")
+    if gone := [count.policy for count in heard if count.policy not in known]:
+        lines.append(f"Not in this pack: {', '.join(gone)}.")
+    if silent := [count.policy for count in counts if not (count.fired or count.suggested)]:
+        lines.append(f"Silent: {', '.join(silent)}.")
+    for line in lines:
+        console.print(clean(line), style="dim")
 
 
 def _timelines(places: list[Path]) -> list[Path]:

@@ -128,7 +128,7 @@ CUE_KINDS: Final = _values(timeline_pb2.CueKind, "CUE_KIND_")
 PERSONAL_KINDS: Final = _values(timeline_pb2.PersonalKind, "PERSONAL_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
 VERDICTS: Final = _values(timeline_pb2.FeedbackVerdict, "FEEDBACK_VERDICT_")
-OUTCOMES: Final = _values(timeline_pb2.Outcome, "OUTCOME_")
+OUTCOMES: Final = _values(timeline_pb2.CallOutcome, "CALL_OUTCOME_")
 KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
 PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
 GAP_REASONS: Final = _values(analyze_pb2.GapReason, "GAP_REASON_")
@@ -774,7 +774,7 @@ def _history(history: CustomerHistory) -> timeline_pb2.CustomerHistory:
             timeline_pb2.EarlierCall(
                 days_ago=call.days_ago,
                 mood=EMOTIONS[call.mood] if call.mood else timeline_pb2.EMOTION_UNSPECIFIED,
-                outcome=OUTCOMES[call.outcome] if call.outcome else timeline_pb2.OUTCOME_UNSPECIFIED,
+                outcome=OUTCOMES[call.outcome] if call.outcome else timeline_pb2.CALL_OUTCOME_UNSPECIFIED,
                 topic=call.topic,
                 open_promise=call.open_promise,
             )

@@ -647,6 +647,15 @@ def test_feedback_is_counted_per_policy() -> None:
     assert counts == {"angry": {"accepted": 1, "dismissed": 1}, "sad": {"corrected": 1}}
 
 
+def test_an_utterance_that_begins_as_a_moment_ends_counts_alike_before_and_after_it() -> None:
+    pack = tried({ANGRY: "- {measure: cue_kind, any_of: [churn]}", "{label} for {label_s} s": "low"})
+    moments, cancels = call([(6, "neutral")]), said("Cancel my contract.", 2, 4)
+    before = [*moments[:2], cancels, *moments[2:]]
+    after = [*moments[:4], cancels, *moments[4:]]
+    (found,) = run(before, pack)
+    assert run(after, pack) == [found]
+
+
 def test_only_final_moments_count() -> None:
     items = [moment("caller", n, "angry", final=False) for n in range(9)]
     assert run(items, pack()) == []

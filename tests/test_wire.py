@@ -27,6 +27,7 @@ from affectline.pipelines.session import ConsentChange
 from affectline.pipelines.timeline import (
     Absence,
     Affect,
+    CallOutcome,
     CallTimeline,
     Camera,
     Consent,
@@ -38,7 +39,6 @@ from affectline.pipelines.timeline import (
     Highlight,
     Moment,
     Notice,
-    Outcome,
     Participant,
     Role,
     SpeechTurn,
@@ -200,7 +200,7 @@ def _fields(timeline: CallTimeline) -> dict[str, Any]:
         (SuggestionKind, wire.KINDS),
         (GapReason, wire.GAP_REASONS | {"consent withdrawn": None}),
         (Verdict, wire.VERDICTS),
-        (Outcome, wire.OUTCOMES),
+        (CallOutcome, wire.OUTCOMES),
         (Evidence, wire.ROUTING_EVIDENCE),
     ],
 )

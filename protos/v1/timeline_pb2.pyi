@@ -362,45 +362,45 @@ FEEDBACK_VERDICT_CORRECTED: FeedbackVerdict.ValueType  # 3
 """Says what would have been right."""
 Global___FeedbackVerdict: _TypeAlias = FeedbackVerdict  # noqa: Y015
 
-class _Outcome:
+class _CallOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], _builtins.type):
+class _CallOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallOutcome.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
+    CALL_OUTCOME_UNSPECIFIED: _CallOutcome.ValueType  # 0
     """Not known."""
-    OUTCOME_RESOLVED: _Outcome.ValueType  # 1
+    CALL_OUTCOME_RESOLVED: _CallOutcome.ValueType  # 1
     """Solved."""
-    OUTCOME_UNRESOLVED: _Outcome.ValueType  # 2
+    CALL_OUTCOME_UNRESOLVED: _CallOutcome.ValueType  # 2
     """Not solved."""
-    OUTCOME_ESCALATED: _Outcome.ValueType  # 3
+    CALL_OUTCOME_ESCALATED: _CallOutcome.ValueType  # 3
     """Handed to somebody above."""
-    OUTCOME_ABANDONED: _Outcome.ValueType  # 4
+    CALL_OUTCOME_ABANDONED: _CallOutcome.ValueType  # 4
     """The customer hung up before it was done."""
-    OUTCOME_CHURNED: _Outcome.ValueType  # 5
+    CALL_OUTCOME_CHURNED: _CallOutcome.ValueType  # 5
     """The customer left, or gave notice."""
-    OUTCOME_SOLD: _Outcome.ValueType  # 6
+    CALL_OUTCOME_SOLD: _CallOutcome.ValueType  # 6
     """The customer bought something."""
 
-class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+class CallOutcome(_CallOutcome, metaclass=_CallOutcomeEnumTypeWrapper):
     """How a call ended for the customer."""
 
-OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
+CALL_OUTCOME_UNSPECIFIED: CallOutcome.ValueType  # 0
 """Not known."""
-OUTCOME_RESOLVED: Outcome.ValueType  # 1
+CALL_OUTCOME_RESOLVED: CallOutcome.ValueType  # 1
 """Solved."""
-OUTCOME_UNRESOLVED: Outcome.ValueType  # 2
+CALL_OUTCOME_UNRESOLVED: CallOutcome.ValueType  # 2
 """Not solved."""
-OUTCOME_ESCALATED: Outcome.ValueType  # 3
+CALL_OUTCOME_ESCALATED: CallOutcome.ValueType  # 3
 """Handed to somebody above."""
-OUTCOME_ABANDONED: Outcome.ValueType  # 4
+CALL_OUTCOME_ABANDONED: CallOutcome.ValueType  # 4
 """The customer hung up before it was done."""
-OUTCOME_CHURNED: Outcome.ValueType  # 5
+CALL_OUTCOME_CHURNED: CallOutcome.ValueType  # 5
 """The customer left, or gave notice."""
-OUTCOME_SOLD: Outcome.ValueType  # 6
+CALL_OUTCOME_SOLD: CallOutcome.ValueType  # 6
 """The customer bought something."""
-Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+Global___CallOutcome: _TypeAlias = CallOutcome  # noqa: Y015
 
 class _FactKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -1136,7 +1136,7 @@ class EarlierCall(_message.Message):
     """How long ago; 0 to 36500."""
     mood: Global___Emotion.ValueType
     """How the customer mostly sounded at its end; unspecified when that is not known."""
-    outcome: Global___Outcome.ValueType
+    outcome: Global___CallOutcome.ValueType
     """Unspecified when it is not known."""
     topic: _builtins.str
     """What it was about, in the site's own words, at most 64 characters; the same words for the same matter."""
@@ -1147,7 +1147,7 @@ class EarlierCall(_message.Message):
         *,
         days_ago: _builtins.float = ...,
         mood: Global___Emotion.ValueType = ...,
-        outcome: Global___Outcome.ValueType = ...,
+        outcome: Global___CallOutcome.ValueType = ...,
         topic: _builtins.str = ...,
         open_promise: _builtins.str = ...,
     ) -> None: ...
