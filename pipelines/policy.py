@@ -360,7 +360,7 @@ class PolicyEngine:
             return []
         rank = 1 if isinstance(item, SpeechTurn) else 2 if isinstance(item, Utterance) else 3
         span = item.span
-        # An utterance counts from its first moment on, which is settled only after it has ended; not with the one before.
+        # An utterance counts from its first moment on, which is settled after it has ended; not with the one before.
         at_us = span.start_us + 1 if isinstance(item, Utterance) else span.end_us
         place = (at_us, rank, span.start_us, item.participant, next(self._order))
         heapq.heappush(self._pending, (*place, item))
