@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install run serve lint test test-fast test-reference bench protos docs clean
+.PHONY: help install run serve lint test test-fast test-reference test-backends bench protos docs clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -34,7 +34,7 @@ lint: .venv/.test ## Style, types, layers
 
 test: .venv/.test ## Every test but those against other implementations
 	$(BIN)/affectline models pull
-	$(BIN)/pytest -m "not reference"
+	$(BIN)/pytest -m "not reference and not backends"
 
 test-fast: .venv/.test ## The tests that need no weights and no network
 	$(BIN)/pytest -m unit
@@ -43,6 +43,14 @@ test-reference: .venv/.test ## Compare with openai-whisper on the same weights (
 	$(BIN)/python -m pip install --quiet --editable '.[test,reference]'
 	$(BIN)/affectline models pull whisper-base whisper-base-fp32
 	$(BIN)/pytest -m reference
+
+.venv-backends/.installed: pyproject.toml setup.py
+	$(PYTHON) -m venv .venv-backends
+	.venv-backends/bin/python -m pip install --quiet --editable '.[deepface]' pytest pytest-asyncio
+	@touch $@
+
+test-backends: .venv-backends/.installed ## Compare DeepFace behind our port with DeepFace (installs TensorFlow, apart)
+	.venv-backends/bin/pytest -m backends tests/backends
 
 bench: .venv/.test ## Figures of the README; DATA=DIR holds labels.csv and its clips
 	@test -n "$(DATA)" || { echo "make bench: expected DATA=DIR with labels.csv, found nothing"; exit 2; }
@@ -60,4 +68,4 @@ protos: .venv/.test ## Generate code from protos/
 	PYTHON=$(BIN)/python protos/generate.sh
 
 clean: ## Remove what the above made
-	rm -rf .venv out build dist *.egg-info
+	rm -rf .venv .venv-backends out build dist *.egg-info

@@ -37,6 +37,9 @@ PACKAGES = (
     "ctranslate2",
     "openai-whisper",
     "torch",
+    "tensorflow",
+    "fer",
+    "deepface",
 )
 
 

@@ -1,11 +1,14 @@
-"""The weights our recogniser was made from, in the shapes that other implementations load."""
+"""Weights in the shapes that other implementations load: those our recogniser was made from, and random ones."""
 
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from affectline.models.convert.ctranslate2 import read_tensors
+from affectline.models.convert.graph import Graph
 from affectline.models.registry import all_models
 from affectline.models.store import Hub, Packaged, RawFile, Store, WheelMember, default_root, keep_as_is
 
@@ -85,3 +88,26 @@ def openai_whisper() -> Any:
     model.load_state_dict(state)
     model.set_alignment_heads(whisper._ALIGNMENT_HEADS["base"])
     return model.eval()
+
+
+def random_deepface(folder: Path) -> Path:
+    """DeepFace's emotion network as its onnxruntime engine loads it, [n, 48, 48, 1] -> [n, 7]; weights seeded."""
+    random = np.random.default_rng(7)
+    g = Graph("emotion")
+
+    def conv(x: str, channels: int, filters: int, side: int) -> str:
+        kernel = random.normal(0, 1.4 / np.sqrt(channels * side * side), (filters, channels, side, side))
+        x = g.op("Conv", x, g.const(kernel.astype(np.float32)), g.const(np.zeros(filters, np.float32)))
+        return str(g.op("Relu", x))
+
+    x = g.op("Transpose", g.input("input", ("n", 48, 48, 1)), perm=[0, 3, 1, 2])
+    x = g.op("MaxPool", conv(x, 1, 64, 5), kernel_shape=(5, 5), strides=(2, 2))
+    for channels, filters in ((64, 64), (64, 128)):
+        x = conv(conv(x, channels, filters, 3), filters, filters, 3)
+        x = g.op("AveragePool", x, kernel_shape=(3, 3), strides=(2, 2))
+    x = g.op("Flatten", x)
+    for width in (128, 1024):
+        x = g.op("Relu", g.linear(x, random.normal(0, 1.4 / np.sqrt(width), (1024, width)), np.zeros(1024)))
+    g.output(g.op("Softmax", g.linear(x, random.normal(0, 0.03, (7, 1024)), np.zeros(7)), axis=-1), "output", ("n", 7))
+    g.save(folder / "emotion.onnx")
+    return folder / "emotion.onnx"

@@ -149,30 +149,81 @@ def redaction(document: Document) -> str:
     return f"{_table(heads, body)}\n\n{what} {_source(document)}"
 
 
-def face(document: Document) -> str:
-    """Every expression network, and the whole path beside its peers."""
-    rows = document["expression"].items()
-    body = [
-        [
-            name,
-            f"{r['accuracy']:.3f} ({r['accuracy_95'][0]:.2f} to {r['accuracy_95'][1]:.2f})",
-            f"{r['uar']:.2f}",
-            f"{r['ece']:.3f}",
-            f"{r['ms_per_face']:.1f} ms",
-        ]
-        for name, r in rows
-    ]
+def face(document: Document, live: Document) -> str:
+    """Every expression network and its peers' on the same faces, the whole path beside theirs, and a live stream."""
+    ours, others = document["expression"], document["peers"]
+    body = [_expression(name, result) for name, result in ours.items()]
+    for name, peer in others.items():
+        body.append(
+            _expression(name if peer["weights"] else f"{name} (speed only: no weights here)", peer["expression"])
+        )
     heads = ["expression", "accuracy (95 % interval)", "recall per class", "calibration error", "per face"]
-    path = document["path"]
-    peers = "".join(f", {name}'s {result['whole_ms']:.0f} ms" for name, result in document["peers"].items())
+    best, path = document["best"], document["path"]
+    ratios = [
+        f"{name} {peer['expression']['ms_per_face'] / ours[best]['ms_per_face']:.1f}" for name, peer in others.items()
+    ]
+    slower = f" Times as long as {best}: {', '.join(ratios)}." if ratios else ""
     whole = (
-        f"The whole path takes {path['whole_ms']:.0f} ms a picture on one thread{peers}; detection "
-        f"at 640×480 {path['detect_640x480_ms']:.0f} ms; face and absence come right on {path['switching_right']} of "
-        f"{path['clips']} clips."
+        f"The whole path takes {path['whole_ms']:.0f} ms a picture"
+        + "".join(f", {name}'s {peer['whole_ms']:.0f} ms" for name, peer in others.items())
+        + f"; detection at 640×480 {path['detect_640x480_ms']:.0f} ms; face and absence come right on "
+        f"{path['switching_right']} of {path['clips']} clips. All on one thread."
     )
-    size = next(iter(document["expression"].values()))["n"]
-    return f"{_table(heads, body)}\n\n{document['data']['name']}: {size} validation faces. {whole} {_source(document)}"
+    cost = live["stream"]
+    stream = (
+        f"A live H.264 stream of 640×480 and 15 frames a second takes {cost['decode_ms']:.1f} ms of the processor to "
+        f"decode a frame, and {cost['ms_per_second']:.0f} ms per second of the call with {cost['looked_at_per_s']:.0f} "
+        f"pictures of it judged (`{live['environment']['command']}`)."
+    )
+    faces = f"{document['data']['name']}: {ours[best]['n']} validation faces, for speed one at a time."
+    return f"{_table(heads, body)}\n\n{faces}{slower} {whole} {_source(document)} {stream}"
 
+
+def _expression(name: str, result: dict[str, Any]) -> list[str]:
+    """One network's row; empty where only its speed is known."""
+    took = f"{result['ms_per_face']:.2f} ms"
+    if "accuracy" not in result:
+        return [name, "", "", "", took]
+    low, high = result["accuracy_95"]
+    accuracy = f"{result['accuracy']:.3f} ({low:.2f} to {high:.2f})"
+    return [name, accuracy, f"{result['uar']:.2f}", f"{result['ece']:.3f}", took]
+
+
+def timeline(*documents: Document) -> str:
+    """Every corpus: the fused timeline live and after the call, beside the best single modality; and alerts."""
+    body = []
+    for document in documents:
+        live, after, alerts, quiet = (document[key] for key in ("live", "after", "alerts", "neutral_calls"))
+        best = max((document[name]["after"]["macro_f1"], name) for name in ("voice", "words", "stress"))
+        body.append(
+            [
+                document["data"]["name"] + (", site baseline" if document["data"]["site_baseline"] else ""),
+                f"{live['macro_f1']:.2f}, {live['auc']:.2f}",
+                f"{after['macro_f1']:.2f}, {after['auc']:.2f}",
+                f"{best[0]:.2f} ({best[1]})",
+                f"{after['ece']:.2f}",
+                f"{document['live_is_after']:.0%}",
+                f"{alerts['found']:.0%}, {alerts['found_in_time']:.0%}",
+                f"{alerts['delay_s'][0]:.1f} s" if alerts["delay_s"] else "",
+                f"{quiet['false_per_hour']:.1f} in {quiet['hours_without']:.1f} h",
+            ]
+        )
+    heads = [
+        "per second: macro F1, area under the curve",
+        "live",
+        "after the call",
+        "best modality alone",
+        "calibration error",
+        "live as after",
+        "anger found, within 5 s",
+        "median delay",
+        "false alerts an hour of neutral speech",
+    ]
+    minutes = sum(document["data"]["minutes"] for document in documents)
+    return f"{_table(heads, body)}\n\n{minutes:.0f} minutes of constructed calls. {_source(documents[0])}"
+
+
+TIMELINES = ("timeline_ravdess_speech", "timeline_nemo_pl", "timeline_emodb")
 
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "transcript": (("transcript",), transcript),
@@ -182,7 +233,8 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "voice": (("voice_emodb", "voice_ravdess_speech", "voice_nemo_pl"), voice),
     "text": (("text",), text),
     "redaction": (("redaction",), redaction),
-    "face": (("face",), face),
+    "timeline": (TIMELINES, timeline),
+    "face": (("face", "face_stream"), face),
 }
 """Marker -> (each results/NAME.json, how they are shown)."""
 

@@ -1,16 +1,19 @@
 """What each kind of model must offer. A model is stateless and shared; a stream is stateful and per call."""
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from affectline.models.labels import Label
-from affectline.models.signals import F32, U8, AffectScores, Encoding, Face, FeatureStats, Transcription
+from affectline.models.signals import F32, U8, AffectScores, Encoding, Expressions, Face, FeatureStats, Transcription
 
 Task = Literal[
     "speech_gate", "acoustic_encoder", "recogniser", "voice_affect", "text_affect", "face_detector", "expression"
 ]
 RATE_HZ = 16_000
 """The rate all audio models work at."""
+Crop = tuple[float, float, float, float]
+"""Left, top, right, bottom of a part of a face, as parts of the face as FER2013 shows it."""
+WHOLE: Final[Crop] = (0.0, 0.0, 1.0, 1.0)
 
 
 class SpeechGateStream(Protocol):
@@ -99,11 +102,13 @@ class Expression(Protocol):
     model: str
     side: int
     """Of the aligned face it takes, in pixels."""
+    crop: Crop
+    """What it takes of a face; this part is stretched to the square that it sees."""
     labels: tuple[Label, ...]
     """Of the columns that `estimate` gives."""
     prior: Mapping[Label, float]
     """As VoiceAffect.prior."""
 
-    def estimate(self, gray: F32) -> F32:
-        """Aligned faces, gray [n, side, side] in [0, 255] -> probabilities [n, labels], rows summing to 1."""
+    def estimate(self, rgb: U8) -> Expressions:
+        """Aligned faces, RGB [n, side, side, 3] -> what they look like. A network of gray faces turns them gray."""
         ...

@@ -28,6 +28,8 @@ class ModelSpec:
     """Whether `models pull` without names fetches it."""
     restricted: str | None = None
     """What its licence forbids, in a few words; such a model is used only by who accepts it."""
+    extra: str | None = None
+    """The optional dependencies that it needs and that bring its weights."""
 
     @property
     def id(self) -> str:

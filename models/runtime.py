@@ -39,6 +39,7 @@ _UNREADABLE: Final = (
     ort_errors.InvalidGraph,
     ort_errors.InvalidProtobuf,
     ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
 )
 
 
@@ -47,18 +48,32 @@ class Session:
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
-        self.inputs: Mapping[str, np.dtype[Any]] = {i.name: _DTYPES[i.type] for i in session.get_inputs()}
+        self.inputs: Mapping[str, np.dtype[Any]] = {i.name: _dtype(i.name, i.type) for i in session.get_inputs()}
         """Input name -> dtype."""
+        self.dims: Mapping[str, tuple[int | None, ...]] = {
+            i.name: tuple(n if isinstance(n, int) else None for n in i.shape) for i in session.get_inputs()
+        }
+        """Input name -> its dimensions; None for one that may be any."""
+        self.metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+        """What its author wrote into the file."""
         self.outputs: tuple[str, ...] = tuple(output.name for output in session.get_outputs())
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         """In use, in order."""
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Output name -> array. Raises TypeError when names or dtypes differ from `self.inputs`."""
+        """Output name -> array.
+
+        Raises TypeError when names or dtypes differ from `self.inputs`, ModelCorruptError when the network cannot take
+        arrays of these shapes.
+        """
         found = {name: array.dtype for name, array in inputs.items()}
         if found != self.inputs:
             raise TypeError(f"expected inputs {_listed(self.inputs)}, found {_listed(found)}")
-        return dict(zip(self.outputs, self._session.run(None, inputs), strict=True))
+        try:
+            return dict(zip(self.outputs, self._session.run(None, inputs), strict=True))
+        except _UNREADABLE as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+            raise ModelCorruptError(f"expected a network that takes {shapes}, found: {error}") from error
 
 
 class Runtime:
@@ -92,6 +107,12 @@ class Runtime:
             return Session(ort.InferenceSession(path, options, providers=list(self.providers)))
         except _UNREADABLE as error:
             raise ModelCorruptError(f"expected an ONNX network in {path}, found: {error}") from error
+
+
+def _dtype(name: str, kind: str) -> np.dtype[Any]:
+    if kind not in _DTYPES:
+        raise ModelCorruptError(f"expected inputs of {', '.join(_DTYPES)}; found {name}: {kind}")
+    return _DTYPES[kind]
 
 
 def _listed(dtypes: Mapping[str, np.dtype[Any]]) -> str:

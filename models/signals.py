@@ -16,7 +16,8 @@ F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
 Modality = Literal["voice", "text", "face", "stress", "dynamics"]
-GapReason = Literal["hold", "loss", "mute", "consent withdrawn"]
+GapReason = Literal["hold", "loss", "mute", "no sound", "consent withdrawn"]
+FrameUse = Literal["look", "follow", "skip"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,8 +71,12 @@ class EncodedFrame:
 
     camera: str
     image: bytes
-    """JPEG, PNG or WebP."""
+    """JPEG, PNG or WebP; of a camera that sends a stream, one frame of it: an access unit of H.264 or H.265 as
+    Annex B, a frame of VP8 or VP9, a temporal unit of AV1."""
     at_us: int
+    use: FrameUse = "look"
+    """What there is time for with a stream's frame: to look at it, only to `follow` so that later ones decode, or
+    nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,6 +177,16 @@ class AffectScores:
     """The model's calibrated belief in its own answer, in [0, 1]."""
     evidence: tuple[str, ...] = ()
     """Words or features that mattered, for people to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expressions:
+    """What an expression model says of n faces."""
+
+    probabilities: F32
+    """[n, labels], rows summing to 1."""
+    valence_arousal: F32 | None = None
+    """[n, 2], each in [-1, 1]; None from a model of categories only."""
 
 
 @dataclass(frozen=True, slots=True)

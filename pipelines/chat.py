@@ -15,6 +15,7 @@ from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
+from affectline.pipelines.scores import score_parties
 from affectline.pipelines.session import MAX_TEXT_CHARACTERS, MAX_WRITTEN, ModelSet
 from affectline.pipelines.summary import summarise
 from affectline.pipelines.text import TextStage, Understood, seconds_to_say
@@ -31,6 +32,8 @@ from affectline.pipelines.timeline import (
 from affectline.pipelines.voice import SECOND_US
 
 MAX_PARTICIPANTS = 16
+MAX_SECONDS = 3
+"""A turn counts as many seconds as it would take to say, up to these."""
 MAX_LENGTH_US = 366 * 86_400 * SECOND_US
 UNSEEN: tuple[Modality, ...] = ("voice", "stress", "face")
 _LANGUAGE = re.compile("[a-z]{2,3}")
@@ -142,7 +145,8 @@ class ChatSession:
         estimates = []
         if said.scores is not None:
             estimates.append(AffectEstimate(span, name, "text", said.scores, said.quality, self._models.text.model))
-        affect, contributors = fuse(estimates, {self._models.text.model: self._models.text.prior})
+        priors = {self._models.text.model: self._models.text.prior}
+        affect, contributors = fuse(estimates, priors, seconds=min(MAX_SECONDS, seconds_to_say(text)))
         self._open[name] = _Turn(said, affect, contributors, span.start_us, span.end_us)
         self._utterances.append(said.utterance)
         self._suggest(self._engine.feed(said.utterance))
@@ -153,9 +157,10 @@ class ChatSession:
         self._suggest(self._engine.finish())
         moments = tuple(sorted(self._moments, key=lambda m: (m.span.start_us, m.participant)))
         utterances = tuple(self._utterances)
+        end_us = max((m.span.end_us for m in moments), default=0)
         return CallTimeline(
             name=self._config.name,
-            duration_us=max((m.span.end_us for m in moments), default=0),
+            duration_us=end_us,
             rate_hz=0,
             participants=self._config.participants,
             utterances=utterances,
@@ -168,6 +173,7 @@ class ChatSession:
             notices=(),
             models={"text_affect": self._models.versions["text_affect"]},
             facts=find_facts(self._config.participants, utterances),
+            scores=score_parties(self._config.participants, utterances, moments, end_us, written=True),
         )
 
     def _check(self, turn: TextEvent) -> None:

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from affectline.models.labels import LABELS, Label, place_of
-from affectline.models.ports import Expression, FaceDetector
+from affectline.models.labels import AFFECT_OF_LABEL, LABELS, Label, place_of
+from affectline.models.ports import WHOLE, Crop, Expression, FaceDetector
 from affectline.models.signals import F32, U8, AffectEstimate, AffectScores, Face, Span, VideoFrame
 from affectline.pipelines.tracker import Track, Tracker
 from affectline.pipelines.voice import SECOND_US
@@ -37,6 +37,8 @@ RIVAL: Final = 0.6
 STILL_US: Final = 20_000_000
 STILL_PX: Final = 0.006
 """A face whose landmarks move less than this part of its side for so long is a picture on the wall."""
+STILL_SMOOTH_US: Final = 2_000_000
+"""Time constant that they are smoothed with for it: noise of the camera moves single ones by as much."""
 CONFUSED_US: Final = 3_000_000
 MAX_CONFUSED: Final = 0.5
 """A face alone is never more than half a reason to call someone confused."""
@@ -89,13 +91,19 @@ class _State:
 
     belief: F32
     """Smoothed probabilities of the network's labels."""
+    place: tuple[float, float] | None
+    """Smoothed valence and arousal, each in [-1, 1], from a network that gives them."""
     at_us: int
     signs: deque[tuple[int, float, float, float]]
     """(time, mixed brow expression, tilt, away), each in [0, 1], of the last CONFUSED_US."""
     roll_deg: float
     """The track's usual one."""
+    smooth: F32
+    """Landmarks, smoothed …"""
+    smooth_us: int
+    """… up to then."""
     points: F32
-    """Landmarks when they last moved …"""
+    """Those when they last moved …"""
     moved_us: int
     """… and when that was."""
 
@@ -140,7 +148,10 @@ def _mean(judged: Sequence[tuple[float, AffectScores]]) -> AffectScores:
     labels = {label: sum(q * (s.labels or {}).get(label, 0.0) for q, s in judged) / total for label in LABELS}
     best = max(labels, key=lambda label: labels[label])
     often = sum(s.labels is not None and max(s.labels, key=s.labels.__getitem__) == best for _, s in judged)
-    return _placed(labels, f"face looks {best} in {often} of {len(judged)} pictures")
+    places = [(s.valence or 0.0, s.arousal or 0.0, s.dominance or 0.0) for _, s in judged]
+    valence, arousal, dominance = np.average(places, axis=0, weights=[quality for quality, _ in judged]).tolist()
+    evidence = f"face looks {best} in {often} of {len(judged)} pictures"
+    return AffectScores(labels, valence, arousal, dominance, labels[best], (evidence,))
 
 
 class FaceStream:
@@ -183,9 +194,12 @@ class FaceStream:
         moving = []
         for track in steady:
             state = self._states.setdefault(track.id, self._new_state(track, at_us))
-            moved = np.abs(track.face.landmarks - state.points).mean() / max(1.0, track.side_px)
+            keep = float(np.exp(-(at_us - state.smooth_us) / STILL_SMOOTH_US))
+            state.smooth = np.asarray(keep * state.smooth + (1 - keep) * track.face.landmarks, np.float32)
+            state.smooth_us = at_us
+            moved = np.abs(state.smooth - state.points).mean() / max(1.0, track.side_px)
             if moved > STILL_PX:
-                state.points, state.moved_us = track.face.landmarks, at_us
+                state.points, state.moved_us = state.smooth, at_us
             if at_us - state.moved_us < STILL_US:
                 moving.append(track)
         if not moving:
@@ -197,7 +211,8 @@ class FaceStream:
 
     def _new_state(self, track: Track, at_us: int) -> _State:
         prior = np.array([self._expression.prior[label] for label in self._expression.labels], np.float32)
-        return _State(prior, at_us, deque(), pose_of(track.face.landmarks).roll_deg, track.face.landmarks, at_us)
+        points = track.face.landmarks
+        return _State(prior, None, at_us, deque(), pose_of(points).roll_deg, points, at_us, points, at_us)
 
     def _judge(self, frame: VideoFrame, track: Track, others: tuple[Face, ...]) -> Look:
         face, state = track.face, self._states[track.id]
@@ -205,15 +220,20 @@ class FaceStream:
         quality, flaws = _quality(frame.rgb, face, pose)
         if quality <= 0:
             return Look(frame.at_us, 0.0, flaws, None, face, track.id, others)
-        side = self._expression.side
-        aligned = cv2.cvtColor(align(frame.rgb, face.landmarks, side), cv2.COLOR_RGB2GRAY)
-        seen = self._expression.estimate(np.asarray(aligned, np.float32)[None])[0]
+        aligned = align(frame.rgb, face.landmarks, self._expression.side, self._expression.crop)
+        found = self._expression.estimate(aligned[None])
+        seen = found.probabilities[0]
         keep = float(np.exp(-(frame.at_us - state.at_us) / SMOOTH_US / max(quality, 0.1)))
         state.belief = np.asarray(keep * state.belief + (1 - keep) * seen, np.float32)
+        if found.valence_arousal is not None:
+            valence, arousal = state.place or place_of(self._expression.prior)[:2]
+            seen_valence, seen_arousal = found.valence_arousal[0].tolist()
+            state.place = (keep * valence + (1 - keep) * seen_valence, keep * arousal + (1 - keep) * seen_arousal)
         state.at_us = frame.at_us
         state.roll_deg += 0.02 * (pose.roll_deg - state.roll_deg)
         confused = self._confusion(state, seen, pose, frame.at_us)
-        scores = _scores(dict(zip(self._expression.labels, state.belief.tolist(), strict=True)), confused)
+        belief = dict(zip(self._expression.labels, state.belief.tolist(), strict=True))
+        scores = _scores(belief, state.place, confused)
         return Look(frame.at_us, quality, flaws, scores, face, track.id, others)
 
     def _confusion(self, state: _State, seen: F32, pose: Pose, at_us: int) -> float:
@@ -237,10 +257,10 @@ class FaceStream:
         return float(np.clip(brows * (0.4 + 0.4 * tilts + 0.4 * aways) - 0.1, 0, MAX_CONFUSED))
 
 
-def align(rgb: U8, landmarks: F32, side: int) -> U8:
+def align(rgb: U8, landmarks: F32, side: int, crop: Crop = WHOLE) -> U8:
     """The face turned upright and cut to [side, side, 3], landmarks as near as can be to TEMPLATE.
 
-    Least-squares similarity transform (Umeyama 1991).
+    Least-squares similarity transform (Umeyama 1991). crop: as Expression.crop; that part is stretched to the square.
     """
     target, source = TEMPLATE * side, landmarks.astype(np.float64)
     mean_to, mean_from = target.mean(axis=0), source.mean(axis=0)
@@ -249,7 +269,9 @@ def align(rgb: U8, landmarks: F32, side: int) -> U8:
     cos = float((away * to).sum()) / spread
     sin = float((away[:, 0] * to[:, 1] - away[:, 1] * to[:, 0]).sum()) / spread
     turn = np.array([[cos, -sin], [sin, cos]])
-    matrix = np.hstack((turn, (mean_to - turn @ mean_from)[:, None]))
+    left, top, right, bottom = crop
+    stretch = 1 / np.array([right - left, bottom - top])[:, None]
+    matrix = stretch * np.hstack((turn, (mean_to - turn @ mean_from - np.array([left, top]) * side)[:, None]))
     scale = float(np.hypot(cos, sin))
     flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return np.asarray(cv2.warpAffine(rgb, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
@@ -308,16 +330,16 @@ def _scaled(face: Face, ratio: npt.NDArray[np.float32]) -> Face:
     return Face((left * x, top * y, right * x, bottom * y), face.score, face.landmarks * ratio)
 
 
-def _scores(belief: dict[Label, float], confused: float) -> AffectScores:
-    """The labels with room made for `confused`, and where they lie."""
+def _scores(belief: dict[Label, float], place: tuple[float, float] | None, confused: float) -> AffectScores:
+    """The labels with room made for `confused`, and where they lie; `place`: valence and arousal, if known better."""
     labels: dict[Label, float] = {label: (1 - confused) * belief.get(label, 0.0) for label in LABELS}
     labels["confused"] += confused
     total = sum(labels.values()) or 1.0
-    return _placed({label: p / total for label, p in labels.items()}, "")
-
-
-def _placed(labels: dict[Label, float], evidence: str) -> AffectScores:
-    """The labels, and where they lie in the affect space."""
+    labels = {label: p / total for label, p in labels.items()}
     valence, arousal, dominance = place_of(labels)
-    best = max(labels, key=lambda label: labels[label])
-    return AffectScores(labels, valence, arousal, dominance, labels[best], (evidence,) if evidence else ())
+    if place is not None:
+        valence, arousal = (
+            (1 - confused) * known + confused * of_confused
+            for known, of_confused in zip(place, AFFECT_OF_LABEL["confused"][:2], strict=True)
+        )
+    return AffectScores(labels, valence, arousal, dominance, max(labels.values()))

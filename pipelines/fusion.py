@@ -1,84 +1,211 @@
-"""What one second feels like, from what each modality says of it.
+"""What one second feels like, from what each modality says of it and from the seconds around it.
 
-Logarithmic opinion pooling (Genest & Zidek 1986): the call's prior, times what each model says beyond its own prior,
-to the power of a weight from modality and input quality. Weights and prior are set by convention until they are
-fitted on labelled calls.
+Logarithmic opinion pooling (Genest & Zidek 1986): what each model says beyond its own prior, to the power of a weight
+and of the input's quality. A modality may also just not show what is felt (most words are plain ones), so what it says
+is mixed with its prior before it is compared. Feelings last: a hidden Markov model (Rabiner 1989) carries the belief
+from second to second, forward while the call runs, and both ways once it is over. Weights, chances and times were
+fitted on constructed calls by benchmarks/fusion_fit.py; the face's are by convention.
 """
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
 
 from affectline.models.labels import AFFECT_OF_LABEL, LABELS, UNKNOWN, Label
-from affectline.models.signals import AffectEstimate, Modality
+from affectline.models.signals import F32, AffectEstimate, Modality
 from affectline.pipelines.timeline import Affect, Contributor
 
-PRIOR: dict[Label, float] = {label: 0.46 if label == "neutral" else 0.06 for label in LABELS}
-"""Most seconds of most calls are neutral; it takes evidence to say otherwise."""
-MODALITY_WEIGHT: dict[Modality, float] = {"voice": 0.6, "text": 1.0, "face": 0.8, "stress": 0.2, "dynamics": 0.3}
-"""Voice counts less than words: its first head learnt from acted speech in another language."""
-FLOOR = 0.01
-"""No model's zero is a certainty: added to each probability that is compared."""
-MIN_PROBABILITY = 0.45
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """How much one modality counts, per second."""
+
+    weight: float
+    hidden: float
+    """Chance that it does not show what is felt, in [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusionModel:
+    weighing: Mapping[Modality, Weighing]
+    """Of what gives labels."""
+    excitement: float
+    """What tension and turn-taking, which give arousal only, speak for labels with the same arousal."""
+    stays: float
+    """Chance that a feeling lasts from one second to the next."""
+    neutral: float
+    """Share of seconds without a marked feeling; the other labels share the rest evenly."""
+
+    @property
+    def prior(self) -> F32:
+        """[labels], summing to 1."""
+        even = (1 - self.neutral) / (len(LABELS) - 1)
+        return np.array([self.neutral if label == "neutral" else even for label in LABELS], np.float32)
+
+
+FITTED: Final = FusionModel(
+    weighing={"voice": Weighing(2.3, 0.4), "text": Weighing(1.3, 0.7), "face": Weighing(1.0, 0.6)},
+    excitement=2.1,
+    stays=0.84,
+    neutral=0.45,
+)
+MIN_PROBABILITY: Final = 0.45
 """Below this the answer is `unknown`."""
-MIN_EVIDENCE = 0.5
-"""Summed weight below which there is nothing to answer from."""
+MIN_QUALITY: Final = 0.25
+"""Of the best input that gives labels; with none so good there is nothing to answer from."""
+LEAST: Final = 1e-3
+"""No model's zero is a certainty."""
+
+_PLACES: Final = np.array([AFFECT_OF_LABEL[label] for label in LABELS], np.float32)
+"""[labels, 3]."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Second:
+    evidence: F32
+    """[labels], log-likelihood up to a constant."""
+    enough: bool
+    """Whether it can be answered from."""
+    given: tuple[float | None, ...]
+    """Valence, arousal, dominance of the models that give them, by their weights."""
+
+
+class AffectFilter:
+    """One party's affect from second to second. Not thread-safe."""
+
+    def __init__(self, priors: Mapping[str, Mapping[Label, float]], model: FusionModel = FITTED) -> None:
+        """priors: model `name@version` -> what it answers without evidence."""
+        self._priors = priors
+        self._model = model
+        self._forward: list[F32] = []
+        """Belief after each second so far, [labels]."""
+        self._seconds: list[_Second] = []
+
+    def look(self, estimates: Sequence[AffectEstimate]) -> tuple[Affect, tuple[Contributor, ...]]:
+        """The affect of the next second if this is all that will be known of it, and each estimate with its share."""
+        second = _weighed(estimates, self._priors, self._model)
+        return _answer(self._ahead(second), second), _shares(estimates, self._model)
+
+    def step(self, estimates: Sequence[AffectEstimate]) -> tuple[Affect, tuple[Contributor, ...]]:
+        """As `look`, and moves on to the second after it."""
+        second = _weighed(estimates, self._priors, self._model)
+        self._forward.append(self._ahead(second))
+        self._seconds.append(second)
+        return _answer(self._forward[-1], second), _shares(estimates, self._model)
+
+    def smoothed(self) -> list[Affect]:
+        """Of every second stepped through, in the light of those that came after it."""
+        stays, prior = self._model.stays, self._model.prior
+        later = np.ones(len(LABELS), np.float32)
+        found = []
+        for belief, second in zip(reversed(self._forward), reversed(self._seconds), strict=True):
+            found.append(_answer(_normalised(belief * later), second))
+            seen = _likelihood(second.evidence) * later
+            later = _normalised(stays * seen + (1 - stays) * float(prior @ seen))
+        return found[::-1]
+
+    def _ahead(self, second: _Second) -> F32:
+        prior = self._model.prior
+        before = self._forward[-1] if self._forward else prior
+        return _normalised(
+            (self._model.stays * before + (1 - self._model.stays) * prior) * _likelihood(second.evidence)
+        )
 
 
 def fuse(
-    estimates: Sequence[AffectEstimate], priors: Mapping[str, Mapping[Label, float]]
+    estimates: Sequence[AffectEstimate],
+    priors: Mapping[str, Mapping[Label, float]],
+    model: FusionModel = FITTED,
+    *,
+    seconds: float = 1.0,
 ) -> tuple[Affect, tuple[Contributor, ...]]:
-    """The fused affect of one party's second, and each estimate with its share; without estimates, `unknown`.
+    """The affect of a piece of input by itself, as if it lasted so many seconds; without estimates, `unknown`."""
+    second = _weighed(estimates, priors, model)
+    return _answer(_normalised(model.prior * _likelihood(seconds * second.evidence)), second), _shares(estimates, model)
 
-    priors: model `name@version` -> what it answers without evidence.
-    """
-    weights = [MODALITY_WEIGHT[e.modality] * e.quality for e in estimates]
+
+def ratio_of(said: Mapping[Label, float], usual: Mapping[Label, float]) -> F32:
+    """[labels]: what a model says over what it says without evidence."""
+    return _vector(said) / _vector(usual)
+
+
+def _weighed(
+    estimates: Sequence[AffectEstimate], priors: Mapping[str, Mapping[Label, float]], model: FusionModel
+) -> _Second:
+    evidence = np.zeros(len(LABELS), np.float32)
+    best = 0.0
+    for estimate in estimates:
+        scores = estimate.scores
+        if scores.labels is not None:
+            best = max(best, estimate.quality)
+            how = model.weighing[estimate.modality]
+            ratio = ratio_of(scores.labels, priors[estimate.model])
+            evidence += how.weight * estimate.quality * np.log(how.hidden + (1 - how.hidden) * ratio)
+        elif scores.arousal is not None:
+            evidence += model.excitement * estimate.quality * scores.arousal * _PLACES[:, 1]
+    shares = _shares(estimates, model)
+    return _Second(evidence, best >= MIN_QUALITY, tuple(_given(axis, shares) for axis in range(3)))
+
+
+def _shares(estimates: Sequence[AffectEstimate], model: FusionModel) -> tuple[Contributor, ...]:
+    weights = [
+        e.quality * (model.weighing[e.modality].weight if e.scores.labels is not None else model.excitement)
+        for e in estimates
+    ]
     total = sum(weights)
-    shares = tuple(
+    return tuple(
         Contributor(e.modality, w / total if total else 0.0, e) for e, w in zip(estimates, weights, strict=True)
     )
-    if total < MIN_EVIDENCE:
-        return Affect(UNKNOWN, 0.0, {}, None, None, None), shares
-    score = {label: math.log(p) for label, p in PRIOR.items()}
-    for estimate, weight in zip(estimates, weights, strict=True):
-        if estimate.scores.labels is not None:
-            prior = priors[estimate.model]
-            for label in LABELS:
-                said, usual = (p.get(label, 0.0) + FLOOR for p in (estimate.scores.labels, prior))
-                score[label] += weight * math.log(said / usual)
-    top = max(score.values())
-    exp = {label: math.exp(s - top) for label, s in score.items()}
-    scale = sum(exp.values())
-    labels = {label: e / scale for label, e in exp.items()}
-    best = max(labels, key=lambda label: labels[label])
-    probability = labels[best]
-    return (
-        Affect(
-            label=best if probability >= MIN_PROBABILITY else UNKNOWN,
-            probability=probability,
-            labels=labels,
-            valence=_dimension(0, labels, shares),
-            arousal=_dimension(1, labels, shares),
-            dominance=_dimension(2, labels, shares),
-        ),
-        shares,
-    )
 
 
-def _dimension(index: int, labels: dict[Label, float], shares: Sequence[Contributor]) -> float:
-    """Half from the fused labels' places in the affect space, half from the models that give the dimension.
-
-    Places count from the prior's mean, so that no evidence lies in the middle: most labels are unpleasant ones.
-    """
-    placed = sum((p - PRIOR[label]) * AFFECT_OF_LABEL[label][index] for label, p in labels.items())
-    given = [
+def _given(axis: int, shares: Sequence[Contributor]) -> float | None:
+    found = [
         (share.weight, value)
         for share in shares
         if (
             value := (share.estimate.scores.valence, share.estimate.scores.arousal, share.estimate.scores.dominance)[
-                index
+                axis
             ]
         )
         is not None
     ]
-    weight = sum(w for w, _ in given)
-    return (placed + sum(w * v for w, v in given) / weight) / 2 if weight else placed
+    weight = sum(w for w, _ in found)
+    return sum(w * value for w, value in found) / weight if weight else None
+
+
+def _answer(belief: F32, second: _Second) -> Affect:
+    """Dimensions: half from the labels' places in the affect space, half from the models that give them."""
+    if not second.enough:
+        return Affect(UNKNOWN, 0.0, {}, None, None, None)
+    best = int(belief.argmax())
+    probability = float(belief[best])
+    # Places count from even belief's mean, so that no evidence lies in the middle: most labels are unpleasant ones.
+    placed = ((belief - _REST) @ _PLACES).tolist()
+    valence, arousal, dominance = (
+        p if given is None else (p + given) / 2 for p, given in zip(placed, second.given, strict=True)
+    )
+    return Affect(
+        label=LABELS[best] if probability >= MIN_PROBABILITY else UNKNOWN,
+        probability=probability,
+        labels=dict(zip(LABELS, belief.tolist(), strict=True)),
+        valence=valence,
+        arousal=arousal,
+        dominance=dominance,
+    )
+
+
+_REST: Final = FITTED.prior
+
+
+def _vector(labels: Mapping[Label, float]) -> F32:
+    return np.array([labels.get(label, 0.0) + LEAST for label in LABELS], np.float32)
+
+
+def _likelihood(evidence: F32) -> F32:
+    return np.asarray(np.exp(evidence - evidence.max()), np.float32)
+
+
+def _normalised(belief: F32) -> F32:
+    return np.asarray(belief / belief.sum(), np.float32)

@@ -18,7 +18,9 @@ import soundfile
 from av.container import InputContainer
 
 from affectline.models.errors import InvalidInputError
-from affectline.models.signals import F32, AudioChunk, Span, VideoFrame
+from affectline.models.signals import F32, AudioChunk, EncodedFrame, Span, VideoFrame
+from affectline.pipelines.pictures import MAX_PIXELS, upright
+from affectline.pipelines.timeline import VideoCodec
 
 MIN_RATE_HZ: Final = 8_000
 MAX_RATE_HZ: Final = 192_000
@@ -27,11 +29,16 @@ MAX_DURATION_US: Final = 24 * 3_600 * 1_000_000
 
 _SOUNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b".snd", b"NIST", b"OggS")
 _DEMUXERS = "aac,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav"
+_MAX_PIXELS = {"max_pixels": str(MAX_PIXELS)}  # checked before memory is taken for a picture
+_OPTIONS = {"format_whitelist": _DEMUXERS, **_MAX_PIXELS}
 _LENGTH_GUESSED = {"aac", "amr", "mpeg", "mpegts"}
 _RAW_SUBTYPES = {"s16le": ("PCM_16", 2), "mulaw": ("ULAW", 1), "alaw": ("ALAW", 1)}
 _READ_FRAMES = 16_384
 # Packets carry whole codec frames (up to 0.13 s) and coarse times; less than this is no loss.
 _SLACK_US = 200_000
+_STREAM_CODECS: Final[dict[str, VideoCodec]] = {"h264": "h264", "hevc": "h265", "vp8": "vp8", "vp9": "vp9"}
+"""FFmpeg's name -> ours, of what is streamed as the file has it."""
+_ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _STREAMED_BYTES = 0x7FFF_0000
 """A writer that could not know the length declares about this much or more."""
 
@@ -58,9 +65,13 @@ class Recording(ABC):
     duration_us: int | None
     """As the file declares it; None where it does not."""
     codec: str
-    """E.g. `pcm_16`, `ulaw`, `flac`, `aac`, `opus`."""
+    """E.g. `pcm_16`, `ulaw`, `flac`, `aac`, `opus`; of a video without sound, that of its pictures."""
+    has_sound: bool = True
+    """Without it, `chunks` gives none, and `channels` is 1 and `rate_hz` 8,000."""
     has_video: bool = False
     """Whether `pictures` gives any."""
+    video_codec: VideoCodec | None = None
+    """Where `coded_frames` gives any."""
     truncated: bool = False
     """Sound is missing or damaged: the file ends early or parts do not decode. Settled once `chunks` ends."""
 
@@ -74,6 +85,17 @@ class Recording(ABC):
     def pictures(self, camera: str, every_us: int) -> Iterator[VideoFrame]:
         """The first video stream as pictures of `camera`, upright, at least `every_us` apart, on the sound's clock."""
         yield from ()
+
+    def coded_frames(self, camera: str) -> Iterator[EncodedFrame]:
+        """The first video stream as it is coded, in the order of decoding, on the sound's clock, not turned.
+
+        Damaged frames come as they are, or not at all.
+        """
+        yield from ()
+
+    def rotation_degrees(self) -> int:
+        """0, 90, 180 or 270: how far pictures must be turned clockwise to be upright, as the file says."""
+        return 0
 
     def chunks(self, frames: int = 4_096) -> Iterator[AudioChunk]:
         """The sound in chunks of `frames` samples per channel (fewer at the end and before a gap).
@@ -114,9 +136,12 @@ class Recording(ABC):
     def _check_length(self, samples: int) -> None:
         duration_us = samples * 1_000_000 // self.rate_hz
         if duration_us < MIN_DURATION_US:
-            raise self._error("at least 0.1 s of audio", f"{duration_us / 1e6:g} s at {self.rate_hz:,} Hz")
+            what, found = ("audio", f" at {self.rate_hz:,} Hz") if self.has_sound else ("video", "")
+            raise self._error(f"at least 0.1 s of {what}", f"{duration_us / 1e6:g} s{found}")
         if duration_us > MAX_DURATION_US:
-            raise self._error("at most 24 h of audio", f"{duration_us / 3.6e9:.1f} h")
+            raise self._error(
+                f"at most 24 h of {'audio' if self.has_sound else 'video'}", f"{duration_us / 3.6e9:.1f} h"
+            )
 
     def _error(self, expected: str, found: str) -> InvalidInputError:
         return InvalidInputError(f"{self._path.name}: expected {expected}, found {found}")
@@ -183,14 +208,24 @@ class _SoundfileRecording(Recording):
 
 
 class _AvRecording(Recording):
-    """Everything else, by FFmpeg; the first audio stream and the first video stream."""
+    """Everything else, by FFmpeg; the first audio stream and the first video stream, or one of them."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         with self._open() as container:
-            if not container.streams.audio:
-                kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "no stream"
-                raise self._error("an audio stream", f"{kinds} in {container.format.name}")
+            film = _video(container)
+            self.has_video, self.has_sound = film is not None, bool(container.streams.audio)
+            if film is not None and container.format.name != "avi":  # which tells no times of reordered frames
+                self.video_codec = _STREAM_CODECS.get(film.codec_context.codec.canonical_name)
+            if not self.has_sound:
+                if film is None:
+                    kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "no stream"
+                    raise self._error("sound or video that decodes", f"{kinds} in {container.format.name}")
+                self.rate_hz, self.channels = MIN_RATE_HZ, 1
+                self.codec = film.codec_context.codec.canonical_name
+                self._start_s, self.duration_us = self._film_length(container, film)
+                self._check()
+                return
             stream = container.streams.audio[0]
             first = next(self._decode(container), None)
             if first is None:
@@ -198,7 +233,6 @@ class _AvRecording(Recording):
             # The decoder knows better than the header (HE-AAC doubles the rate).
             self.rate_hz, self.channels = first.sample_rate, first.layout.nb_channels
             self._start_s = first.time or 0.0
-            self.has_video = _video(container) is not None
             self.codec = stream.codec_context.codec.canonical_name
             self.duration_us = self._declared_us(container)
         self.truncated = False
@@ -208,7 +242,7 @@ class _AvRecording(Recording):
     def _open(self) -> Iterator[InputContainer]:
         with (
             self._path.open("rb") as file,
-            av.open(file, mode="r", options={"format_whitelist": _DEMUXERS}, metadata_errors="replace") as container,
+            av.open(file, mode="r", options=_OPTIONS, metadata_errors="replace") as container,
         ):
             yield container
 
@@ -226,6 +260,19 @@ class _AvRecording(Recording):
             return int(stream.duration * stream.time_base * 1_000_000)
         return container.duration if name.startswith("matroska") and len(container.streams) == 1 else None
 
+    def _film_length(self, container: InputContainer, stream: av.VideoStream) -> tuple[float, int]:
+        """(when the first picture is, in s; microseconds from there to the end), having tried that one decodes."""
+        start_s, end_s = None, 0.0
+        for packet in _whole_packets(container, stream):
+            if start_s is None:
+                start_s = next((frame.time or 0.0 for frame in _frames(packet)), None)
+            if packet.pts is not None and packet.time_base is not None:
+                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if start_s is None:
+            expected = f"video of at most {MAX_PIXELS:,} pixels a picture"
+            raise self._error(expected, f"a {container.format.name} file in which nothing decodes")
+        return start_s, round(max(0.0, end_s - start_s) * 1_000_000)
+
     def pictures(self, camera: str, every_us: int) -> Iterator[VideoFrame]:
         with self._open() as container:
             stream = _video(container)
@@ -234,17 +281,43 @@ class _AvRecording(Recording):
             stream.thread_type = "AUTO"
             next_us = 0
             for packet in _whole_packets(container, stream):
-                try:
-                    frames = packet.decode()
-                except av.error.FFmpegError:
-                    continue
-                for frame in frames:
-                    assert isinstance(frame, av.VideoFrame)
-                    at_us = round(((frame.time or 0.0) - self._start_s) * 1_000_000)
+                for frame in _frames(packet):
+                    at_us = max(0, round(((frame.time or 0.0) - self._start_s) * 1_000_000))
                     if at_us >= next_us:
                         next_us = at_us + every_us
-                        upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                        yield VideoFrame(camera, np.ascontiguousarray(upright, np.uint8), at_us)
+                        yield VideoFrame(camera, upright(frame), at_us)
+
+    def coded_frames(self, camera: str) -> Iterator[EncodedFrame]:
+        with self._open() as container:
+            stream = _video(container)
+            if stream is None or self.video_codec is None:
+                return
+            name = _ANNEX_B.get(stream.codec_context.codec.canonical_name)
+            try:
+                annex_b = av.BitStreamFilterContext(name, stream) if name else None
+            except av.error.FFmpegError:
+                return
+            for packet in _whole_packets(container, stream):
+                try:
+                    parts = annex_b.filter(packet) if annex_b else [packet]
+                except av.error.FFmpegError:
+                    continue
+                for part in parts:
+                    time = part.dts if part.pts is None else part.pts
+                    if part.size and time is not None and part.time_base is not None:
+                        at_us = round((float(time * part.time_base) - self._start_s) * 1_000_000)
+                        yield EncodedFrame(camera, bytes(part), max(0, at_us))
+
+    def rotation_degrees(self) -> int:
+        with self._open() as container:
+            stream = _video(container)
+            packets = _whole_packets(container, stream) if stream else ()
+            first = next((frame for packet in packets for frame in _frames(packet)), None)
+            return round(-first.rotation / 90) * 90 % 360 if first else 0
+
+    def chunks(self, frames: int = 4_096) -> Iterator[AudioChunk]:
+        if self.has_sound:
+            yield from super().chunks(frames)
 
     def _decode(self, container: InputContainer) -> Iterator[av.AudioFrame]:
         """Decodes what can be; a damaged packet is skipped and noted."""
@@ -290,9 +363,12 @@ class _AvRecording(Recording):
 
 
 def _video(container: InputContainer) -> av.VideoStream | None:
-    """The first stream of moving pictures; the cover of an album is none."""
-    moving = (s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
-    return next(moving, None)
+    """The first stream of moving pictures that has a decoder; the cover of an album is none."""
+    cover = av.stream.Disposition.attached_pic
+    stream = next((s for s in container.streams.video if s.codec_context and not s.disposition & cover), None)
+    if stream is not None:
+        stream.codec_context.options = _MAX_PIXELS
+    return stream
 
 
 def _whole_packets(container: InputContainer, stream: av.VideoStream) -> "Iterator[av.Packet[av.VideoStream]]":
@@ -306,6 +382,14 @@ def _whole_packets(container: InputContainer, stream: av.VideoStream) -> "Iterat
         if packet is None:
             return
         yield packet
+
+
+def _frames(packet: "av.Packet[av.VideoStream]") -> list[av.VideoFrame]:
+    """Nothing where it does not decode."""
+    try:
+        return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+    except av.error.FFmpegError:
+        return []
 
 
 def mute(chunk: AudioChunk, spans: Iterable[Span]) -> F32:
@@ -325,7 +409,8 @@ def open_recording(path: str | Path, *, raw: RawFormat | None = None) -> Recordi
     """Opens a recording: WAV, FLAC, MP3, Ogg, MP4/M4A, WebM and their like, or headerless PCM with `raw`.
 
     A file that ends early is read as far as it goes, with `truncated` set; one whose header is cut off is an
-    error. Raises InvalidInputError for anything that is not 0.1 s to 24 h of audio at 8 to 192 kHz.
+    error. Raises InvalidInputError for anything that is not 0.1 s to 24 h of audio at 8 to 192 kHz, or of
+    video without sound.
     """
     path = Path(path)
     expected = "a recording (WAV, FLAC, MP3, Ogg, MP4, WebM …; headerless PCM needs its format stated)"

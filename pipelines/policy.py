@@ -583,7 +583,7 @@ def replay(pack: PolicyPack, timeline: CallTimeline) -> list[Suggestion]:
     for judged in timeline.feedback:
         if about := shown.get(judged.suggestion_id):
             engine.judged(about.action, about.participant, judged.verdict, judged.at_us)
-    return run(engine, (*timeline.speech, *timeline.utterances, *timeline.moments))
+    return run(engine, (*timeline.speech, *timeline.utterances, *(m.as_live() for m in timeline.moments)))
 
 
 def run(engine: PolicyEngine, items: Iterable[Output]) -> list[Suggestion]:

@@ -38,15 +38,17 @@ from affectline.models.signals import (
     VocalFeatures,
 )
 from affectline.pipelines.audio import ChannelAudio
+from affectline.pipelines.changes import change_points
 from affectline.pipelines.cues import CueLexicon
 from affectline.pipelines.dynamics import dynamics
 from affectline.pipelines.face import FaceSeconds, FaceStream
 from affectline.pipelines.facts import find_facts
-from affectline.pipelines.fusion import fuse
+from affectline.pipelines.fusion import AffectFilter, fuse
 from affectline.pipelines.language import written_language
-from affectline.pipelines.pictures import decode
+from affectline.pipelines.pictures import decode, turned
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
 from affectline.pipelines.redaction import find_personal, redact
+from affectline.pipelines.scores import score_parties
 from affectline.pipelines.segmenter import Segment, Segmenter
 from affectline.pipelines.snapshots import SnapshotMaker
 from affectline.pipelines.summary import summarise
@@ -68,6 +70,7 @@ from affectline.pipelines.timeline import (
     VocalSummary,
 )
 from affectline.pipelines.transcript import Reading, Transcriber
+from affectline.pipelines.video import StreamDecoder
 from affectline.pipelines.vocal import CALM_STRESS, SpeakerBaseline, VocalStream, stress
 from affectline.pipelines.vocal import MODEL as STRESS_MODEL
 from affectline.pipelines.voice import SECOND_US, site_features, voice_estimates
@@ -96,7 +99,7 @@ has next to no harmonics, a voiced telephone voice mostly 5 dB or more."""
 MAX_WRITTEN = 5_000
 """Written turns, changes of consent and feedback on suggestions taken in one call."""
 MAX_TEXT_CHARACTERS = 16_384
-MAX_CORRECTION_CHARACTERS = 500
+MAX_FEEDBACK_CHARACTERS = 500
 EXCITED: frozenset[Label] = frozenset(("frustrated", "angry", "anxious"))
 """A speaker's usual voice is not learnt from utterances that mostly sound or read like this."""
 
@@ -148,6 +151,10 @@ class CallConfig:
         for camera in self.cameras:
             if camera.participant not in ids:
                 raise InvalidInputError(f"expected a participant of {', '.join(ids)}, found {camera.participant!r}")
+            if camera.rotation_degrees not in (0, 90, 180, 270):
+                raise InvalidInputError(
+                    f"expected a turn of 0, 90, 180 or 270 degrees, found {camera.rotation_degrees}"
+                )
         for names in ([c.id for c in self.cameras], [c.participant for c in self.cameras if c.facing == "front"]):
             if len(set(names)) < len(names) or not all(names):
                 raise InvalidInputError("expected an id of its own for each camera, and one front camera per party")
@@ -186,14 +193,17 @@ class _Second:
 class _Party:
     """One participant's channel and everything that runs along it."""
 
-    def __init__(self, participant: Participant, config: CallConfig, gate: SpeechGate) -> None:
+    def __init__(self, participant: Participant, config: CallConfig, gate: SpeechGate, affect: AffectFilter) -> None:
         self.participant = participant
+        self.affect = affect
         self.audio = ChannelAudio(config.rate_hz, gate.frame_samples)
         self.gate = gate.open()
         self.segmenter = Segmenter(1000 * gate.frame_samples / RATE_HZ)
         self.baseline = SpeakerBaseline()
         self.seconds: dict[int, _Second] = defaultdict(_Second)
         self.next_second = 0
+        self.heard = False
+        """Whether any sound came that may be used."""
         self.partial_us = 0
         """When the last partial result of the open utterance was made."""
         self.read_until = 0
@@ -250,9 +260,10 @@ class CallSession:
         self._priors = {model.model: model.prior for model in (models.voice, models.text, models.expression)}
         self._transcriber = Transcriber(models.encoder, models.recogniser)
         self._text = TextStage(models.text, models.cues, config.participants)
-        self._parties = {p.id: _Party(p, config, models.gate) for p in config.participants}
+        self._parties = {p.id: _Party(p, config, models.gate, AffectFilter(self._priors)) for p in config.participants}
         self._channels = {party.participant.channel: party for party in self._parties.values()}
         self._cameras = {camera.id: camera for camera in config.cameras}
+        self._streams = {camera.id: StreamDecoder(camera.codec) for camera in config.cameras if camera.codec}
         for camera in config.cameras:
             if camera.facing == "front":
                 stream = FaceStream(models.face_detector, models.expression)
@@ -325,9 +336,10 @@ class CallSession:
         return self._collect(self._end())
 
     def timeline(self) -> CallTimeline:
-        """The call so far; the whole call after `finish`."""
+        """The call so far; the whole call after `finish`, each moment in the light of those that came after it."""
         participants = tuple(party.participant for party in self._parties.values())
-        moments = tuple(sorted(self._moments, key=lambda m: (m.span.start_us, m.participant)))
+        known = self._smoothed() if self._finished else self._moments
+        moments = tuple(sorted(known, key=lambda m: (m.span.start_us, m.participant)))
         utterances = tuple(sorted(self._utterances, key=lambda u: (u.span, u.participant)))
         return CallTimeline(
             name=self._config.name,
@@ -347,7 +359,17 @@ class CallSession:
             facts=find_facts(participants, utterances),
             feedback=tuple(sorted(self._feedback.values(), key=lambda f: (f.at_us, f.suggestion_id))),
             history=self._config.history,
+            changes=change_points(moments),
+            scores=score_parties(participants, utterances, moments, self.received_us),
         )
+
+    def _smoothed(self) -> Iterator[Moment]:
+        """The moments with what came after them."""
+        later = {name: iter(party.affect.smoothed()) for name, party in self._parties.items()}
+        for moment in self._moments:
+            affect = next(later[moment.participant])
+            changed = affect != moment.affect
+            yield replace(moment, affect=affect, live=moment.affect, revision=2) if changed else moment
 
     def _channel(self, channel: int) -> _Party:
         try:
@@ -442,6 +464,7 @@ class CallSession:
                 yield from self._close(party, segment)
             segmenter.skip()
         else:
+            party.heard = True
             second = party.seconds[self._frame_us(frame) // SECOND_US]
             second.power += mean_square
             second.frames += 1
@@ -626,7 +649,7 @@ class CallSession:
             if final:
                 party.face.forget_before(second + 1)
         estimates = known.estimates if isinstance(face, str) else [*known.estimates, face]
-        affect, contributors = fuse(estimates, self._priors)
+        affect, contributors = (party.affect.step if final else party.affect.look)(estimates)
         present = {c.modality for c in contributors}
         usual = known.withheld or ("speech too short" if known.speech_us else "no speech")
         modalities: tuple[Modality, ...] = ("voice", "text", "stress")
@@ -658,29 +681,41 @@ class CallSession:
             message = "Pictures of a camera that the call was not opened with are left out."
             yield from self._notice("unknown_camera", message)
             return
-        party = self._parties[camera.participant]
+        party, stream = self._parties[camera.participant], self._streams.get(camera.id)
         name = party.participant.id
-        if camera.facing == "rear" and not (party.snapshots and party.participant.biometric_allowed):
+        allowed = party.participant.biometric_allowed
+        if stream and not (allowed and (camera.facing == "front" or party.snapshots)):
+            stream.skip()
+        if camera.facing == "rear" and not (party.snapshots and allowed):
             return
-        if not party.participant.biometric_allowed:
+        if not allowed:
             yield from self._notice(
                 "face_not_analysed", f"The face of {name} is not analysed: {_no_face(party)}.", name
             )
             return
-        if not party.next_second * SECOND_US <= frame.at_us <= self.received_us + MAX_LAG_S * 1_000_000:
-            message = f"Pictures of {name} came with a time that is over or far ahead; they are left out."
-            yield from self._notice("picture_out_of_time", message, name)
-            return
-        if camera.facing == "rear" and party.snapshots is not None:
-            party.snapshots.rear(frame)
-            return
         try:
-            picture = decode(frame) if isinstance(frame, EncodedFrame) else frame
+            if stream and isinstance(frame, EncodedFrame):
+                if frame.use == "skip":
+                    message = f"Pictures of {name} take more time than there is; some are left out."
+                    yield from self._notice("pictures_skipped", message, name)
+                decoded = stream.decode(frame)  # whatever its time: later ones build on it
+                if decoded is None:
+                    return
+                frame = decoded
+            if not party.next_second * SECOND_US <= frame.at_us <= self.received_us + MAX_LAG_S * 1_000_000:
+                yield from self._notice(*_out_of_time(name))
+                return
+            if camera.facing == "rear" and party.snapshots is not None:
+                party.snapshots.rear(frame, camera.rotation_degrees)
+                return
+            picture = turned(decode(frame) if isinstance(frame, EncodedFrame) else frame, camera.rotation_degrees)
         except InvalidInputError as error:
             yield from self._notice("unusable_picture", f"Some pictures of {name} are left out: {error}.", name)
             return
         look = party.face.feed(picture) if party.face is not None else None
-        if look is not None and party.snapshots is not None:
+        if look is None:
+            yield from self._notice(*_out_of_time(name))
+        elif party.snapshots is not None:
             party.snapshots.front(picture, look)
 
     def _write(self, event: TextEvent) -> Iterator[Output]:
@@ -727,8 +762,12 @@ class CallSession:
         self._engine.consent(change.participant, change.consent)
         if party.withheld:
             party.segmenter.discard()
-        if party.snapshots and not party.participant.biometric_allowed:
-            party.snapshots.forget()
+        if not party.participant.biometric_allowed:
+            if party.snapshots:
+                party.snapshots.forget()
+            for camera in self._cameras.values():
+                if camera.participant == change.participant and camera.id in self._streams:
+                    self._streams[camera.id].skip()
         message = f"Consent of {change.participant} is {change.consent} from here on."
         yield Notice("consent_changed", message, self._frame_us(self._frame), change.participant)
 
@@ -740,9 +779,9 @@ class CallSession:
         correcting = feedback.label is not None or bool(feedback.text)
         if correcting != (feedback.verdict == "corrected"):
             raise InvalidInputError("expected a label or a text with `corrected`, and only with that")
-        if len(feedback.text) > MAX_CORRECTION_CHARACTERS:
+        if len(feedback.text) > MAX_FEEDBACK_CHARACTERS:
             raise InvalidInputError(
-                f"expected a correction of at most {MAX_CORRECTION_CHARACTERS} characters, found {len(feedback.text)}"
+                f"expected a correction of at most {MAX_FEEDBACK_CHARACTERS} characters, found {len(feedback.text)}"
             )
         if feedback.at_us < 0:
             raise InvalidInputError(f"expected a time of at least 0 us, found {feedback.at_us}")
@@ -773,11 +812,20 @@ class CallSession:
                 yield from self._close(party, segment)
             yield from self._settle(party, -(-end_us // SECOND_US))
             if party.withheld is None and not any(t.participant == party.participant.id for t in self._turns):
-                message = f"No speech was found on the channel of {party.participant.id}."
-                yield from self._notice("no_speech", message, party.participant.id)
+                what, code = ("speech was found", "no_speech") if party.heard else ("sound came", "no_sound")
+                message = f"No {what} on the channel of {party.participant.id}."
+                yield from self._notice(code, message, party.participant.id)
         yield from self._suggested(self._engine.finish())
         if self._windows:
             self._learn(np.stack(self._windows))
+
+
+def _out_of_time(name: str) -> tuple[str, str, str]:
+    """A notice's code, message and party."""
+    message = (
+        f"Pictures of {name} came with a time that is over, far ahead, or not after the last one's; they are left out."
+    )
+    return "picture_out_of_time", message, name
 
 
 def _no_face(party: _Party) -> str:

@@ -11,7 +11,7 @@ from affectline.models.errors import InvalidInputError
 from affectline.models.ports import FaceDetector
 from affectline.models.signals import U8, EncodedFrame, Face, VideoFrame
 from affectline.pipelines.face import Look
-from affectline.pipelines.pictures import decode
+from affectline.pipelines.pictures import decode, turned
 from affectline.pipelines.summary import clock
 from affectline.pipelines.timeline import Snapshot
 
@@ -35,6 +35,7 @@ class SnapshotMaker:
         self._front: tuple[int, U8] | None = None
         """(when, picture with the others blurred)."""
         self._rear: VideoFrame | EncodedFrame | None = None
+        self._rear_degrees = 0
         self._taken: list[Snapshot] = []
 
     @property
@@ -44,9 +45,9 @@ class SnapshotMaker:
     def front(self, frame: VideoFrame, look: Look) -> None:
         self._front = (frame.at_us, _small(_blurred(frame.rgb, look.others)))
 
-    def rear(self, frame: VideoFrame | EncodedFrame) -> None:
-        """Decoded only when it is needed."""
-        self._rear = frame
+    def rear(self, frame: VideoFrame | EncodedFrame, clockwise_degrees: int = 0) -> None:
+        """A picture on its own is decoded, and turned, only when it is needed."""
+        self._rear, self._rear_degrees = frame, clockwise_degrees
 
     def forget(self) -> None:
         """Nothing that was kept may be kept any longer."""
@@ -61,7 +62,8 @@ class SnapshotMaker:
         rear = self._rear
         if rear is not None and abs(at_us - rear.at_us) <= OLD_US:
             try:
-                rgb = _small(decode(rear).rgb if isinstance(rear, EncodedFrame) else rear.rgb)
+                seen = turned(decode(rear) if isinstance(rear, EncodedFrame) else rear, self._rear_degrees)
+                rgb = _small(seen.rgb)
                 panes.append(_labelled(_blurred(rgb, self._detector.detect(rgb)), f"rear {clock(rear.at_us)}"))
             except InvalidInputError:
                 self._rear = None

@@ -1,7 +1,7 @@
 """What the pipeline says of a call: utterances, moments, suggestions, and the whole as one document."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from affectline.models.labels import Label
@@ -17,7 +17,11 @@ Priority = Literal["low", "normal", "high"]
 Verdict = Literal["accepted", "dismissed", "corrected"]
 CallOutcome = Literal["resolved", "unresolved", "escalated", "abandoned", "churned", "sold"]
 Facing = Literal["front", "rear"]
+VideoCodec = Literal["h264", "h265", "vp8", "vp9", "av1"]
 FactKind = Literal["issue", "commitment", "open_question"]
+Trajectory = Literal["recovered", "worsened", "flat", "up_and_down", "too_little_known"]
+Toward = Literal["negative", "positive"]
+DriverKind = Literal["modality", "cue", "stage"]
 CueKind = Literal["confusion", "escalation", "churn", "gratitude", "urgency", "vulnerability", "emotion"]
 PersonalKind = Literal[
     "card", "iban", "account", "id", "code", "phone", "email", "address", "birth_date", "name", "number"
@@ -54,6 +58,10 @@ class Camera:
     participant: str
     facing: Facing
     """Only a `front` camera shows its party's face; what a `rear` one shows is never judged."""
+    codec: VideoCodec | None = None
+    """How its stream is coded; None: each of its pictures is one of its own."""
+    rotation_degrees: int = 0
+    """0, 90, 180 or 270: how far its pictures are to be turned clockwise to be upright."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,7 @@ class Moment:
     span: Span
     participant: str
     affect: Affect
+    """In the whole call's timeline: in the light of what came after, too."""
     contributors: tuple[Contributor, ...]
     absent: tuple[Absence, ...]
     stress: float | None
@@ -150,6 +159,25 @@ class Moment:
     """Share of the second with speech, in [0, 1]."""
     revision: int
     final: bool
+    """It will not change any more while the call runs."""
+    live: Affect | None = None
+    """In the whole call's timeline: `affect` as it was final while the call ran; None where it is the same."""
+
+    def as_live(self) -> "Moment":
+        """As it was final while the call ran."""
+        return self if self.live is None else replace(self, affect=self.live, live=None, revision=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePoint:
+    """Where what a party feels turned into something else, and stayed so."""
+
+    participant: str
+    at_us: int
+    before: Label
+    after: Label
+    confidence: float
+    """In [0, 1]: that both feelings were there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +356,44 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """How a stretch of the call felt to one party."""
+
+    span: Span
+    score: float | None
+    """Mean valence of what is known, from -5 unpleasant to 5 pleasant; None where nothing is."""
+    known_us: int
+    """How much of the stretch has a label other than `unknown`."""
+    labels: Mapping[Label, float]
+    """Label -> share of the known time, in [0, 1], summing to 1; empty where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What goes with the most unpleasant or most pleasant seconds of a party."""
+
+    toward: Toward
+    kind: DriverKind
+    name: str
+    """A modality, the kind of a cue, or the name of a stage."""
+    share: float
+    """In [0, 1]. Of a modality: its part in what pulled those seconds there; of a cue or a stage: of their time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartyScores:
+    """How the call as a whole felt to one party who is no agent."""
+
+    participant: str
+    overall: Score
+    quarters: tuple[Score, ...]
+    """Four, which partition the call."""
+    trajectory: Trajectory
+    drivers: tuple[Driver, ...]
+    """Unpleasant ones first."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallTimeline:
     """Everything known of one call; what `--json` writes and every other export is made from."""
 
@@ -356,6 +422,10 @@ class CallTimeline:
     """By time; the last one for each suggestion."""
     history: CustomerHistory | None = None
     """What was known of the customer before the call."""
+    changes: tuple[ChangePoint, ...] = ()
+    """By time."""
+    scores: tuple[PartyScores, ...] = ()
+    """One for each party but agents."""
 
     @property
     def written(self) -> bool:

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -22,10 +22,10 @@ from affectline.models.errors import AffectlineError, InvalidInputError, Storage
 from affectline.pipelines.chat import ChatConfig, analyze_chat
 from affectline.pipelines.chat_file import ROLES, ChatFile, is_chat, read_chat
 from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, open_recording
-from affectline.pipelines.recorded import analyze_recording
+from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
-from affectline.pipelines.timeline import CallTimeline, Camera, Consent, Participant, Role, muted_spans
-from affectline.server import models_cli, policies_cli, recommend_cli, train_cli
+from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
+from affectline.server import learning_cli, models_cli, policies_cli, recommend_cli, train_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
@@ -41,6 +41,9 @@ app = typer.Typer(
 app.add_typer(models_cli.app, name="models")
 app.add_typer(policies_cli.app, name="policies")
 app.add_typer(train_cli.app, name="train")
+app.add_typer(learning_cli.outcomes, name="outcomes")
+app.add_typer(learning_cli.insights, name="insights")
+app.command()(learning_cli.feedback)
 
 T = TypeVar("T")
 
@@ -72,8 +75,10 @@ AgentBasis = Annotated[
     ),
 ]
 CameraOption = Annotated[
-    str,
-    typer.Option(help="Whose face a recording's video shows: a party's name, or - for nobody's."),
+    str | None,
+    typer.Option(
+        help="Whose face a recording's video shows: a party's name, or - for nobody's; the only customer's when absent."
+    ),
 ]
 KeepPictures = Annotated[
     bool,
@@ -88,7 +93,10 @@ VoiceModel = Annotated[
     str | None,
     typer.Option(help="Another voice model by its name, or a head made by `affectline train voice` by its path."),
 ]
-FaceModel = Annotated[str | None, typer.Option(help="Another expression model by its name.")]
+FaceModel = Annotated[
+    str | None,
+    typer.Option(help="Another expression model by its name, or an ONNX file of HSEmotion's kind by its path."),
+]
 AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Use models under a restricted licence.")]
 SiteFolder = Annotated[
     Path | None,
@@ -126,7 +134,7 @@ def analyze(
     channels: Channels = None,
     consent: ConsentOption = "granted",
     agent_voice_basis: AgentBasis = None,
-    camera: CameraOption = "customer",
+    camera: CameraOption = None,
     keep_pictures: KeepPictures = False,
     language: Language = None,
     raw: Raw = None,
@@ -144,6 +152,10 @@ def analyze(
     with_audio: Annotated[
         bool, typer.Option("--with-audio", help="Put the sound into the page, so that it plays.")
     ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|URL", help="Keep the calls in this store, each under its file's name."),
+    ] = None,
 ) -> None:
     """Analyse recordings and written conversations: prints each one's timeline, and writes it where asked.
 
@@ -173,11 +185,11 @@ def analyze(
                 jobs.append(_Chat(chat, ChatConfig(path.name, _writers(chat, consent), language)))
             else:
                 recording = open_recording(path, raw=_raw_format(raw))
-                parties = _participants(recording, channels, consent, agent_voice_basis)
-                parties = tuple(replace(party, pictures_agreed=keep_pictures) for party in parties)
-                cameras = _cameras(recording, parties, camera)
+                parties = _participants(recording, channels, consent, agent_voice_basis, keep_pictures)
+                cameras = () if camera == "-" else film_cameras(recording, parties, camera)
                 config = CallConfig(path.name, parties, recording.rate_hz, language, cameras=cameras)
                 jobs.append(_Call(recording, config))
+        keep = learning_cli.Keeper(store)
         _fetch_missing()
         engine = Engine(
             policies=policies,
@@ -193,9 +205,10 @@ def analyze(
                     timeline = analyze_chat(job.config, job.chat.turns, engine.open_chat, progress)
                 else:
                     timeline = analyze_recording(job.recording, job.config, engine.open, progress)
+            keep(path.name, timeline)
             if html:
                 audio = None
-                if with_audio and isinstance(job, _Call):
+                if with_audio and isinstance(job, _Call) and job.recording.has_sound:
                     audio = _ogg(job.recording, job.config, timeline)
                 write_whole(_target(html, path, "html", several), render_html(timeline, audio=audio).encode())
             if csv:
@@ -208,8 +221,9 @@ def analyze(
                 write_whole(_target(Path(json_out), path, "json", several), to_json(timeline))
             console = Console()
             render_terminal(timeline, console)
-            if isinstance(job, _Call) and job.recording.channels == 1 and channels is None:
+            if isinstance(job, _Call) and _taken_as_customer(job.recording, channels):
                 console.print("One channel: everything heard is taken as the customer's.", style="dim")
+        keep.done()
 
 
 @app.command()
@@ -234,6 +248,8 @@ def call(
     channels: Channels = None,
     consent: ConsentOption = "granted",
     agent_voice_basis: AgentBasis = None,
+    camera: CameraOption = None,
+    keep_pictures: KeepPictures = False,
     language: Language = None,
     raw: Raw = None,
     token: Annotated[str | None, typer.Option(envvar="AFFECTLINE_TOKEN", help="The server's token.")] = None,
@@ -243,8 +259,15 @@ def call(
     """Stream a recording to a server and watch its timeline grow."""
     with _errors():
         recording = open_recording(file, raw=_raw_format(raw))
-        parties = _participants(recording, channels, consent, agent_voice_basis)
-        config = CallConfig(file.name, parties, recording.rate_hz, language, interim_results=not json_lines)
+        parties = _participants(recording, channels, consent, agent_voice_basis, keep_pictures)
+        config = CallConfig(
+            file.name,
+            parties,
+            recording.rate_hz,
+            language,
+            interim_results=not json_lines,
+            cameras=() if camera == "-" else film_cameras(recording, parties, camera),
+        )
         timeline = asyncio.run(_stream(recording, config, server, speed or None, token, ca, quiet=json_lines))
         if json_lines:
             sys.stdout.buffer.write(to_json(timeline) + b"\n")
@@ -315,18 +338,12 @@ def _fetch_missing() -> None:
         models_cli.pull(names)
 
 
-def _cameras(recording: Recording, parties: tuple[Participant, ...], shows: str) -> tuple[Camera, ...]:
-    """The recording's own video as a front camera, where it has one that shows somebody's face."""
-    if not recording.has_video or shows == "-":
-        return ()
-    if shows not in {party.id for party in parties}:
-        known = ", ".join(party.id for party in parties)
-        raise InvalidInputError(f"expected --camera with one of {known}, or -; found {shows!r}")
-    return (Camera("video", shows, "front"),)
+def _taken_as_customer(recording: Recording, channels: str | None) -> bool:
+    return recording.has_sound and recording.channels == 1 and channels is None
 
 
 def _participants(
-    recording: Recording, channels: str | None, consent: str, agent_basis: str | None
+    recording: Recording, channels: str | None, consent: str, agent_basis: str | None, pictures_agreed: bool
 ) -> tuple[Participant, ...]:
     """Who is on which channel. Raises InvalidInputError when the list does not fit the recording."""
     listed = channels or DEFAULT_PARTIES.get(recording.channels)
@@ -336,7 +353,7 @@ def _participants(
             f"e.g. customer,agent{',-' * (recording.channels - 2)}; found nothing"
         )
     names = [name.strip() for name in listed.split(",")]
-    if len(names) != recording.channels:
+    if recording.has_sound and len(names) != recording.channels:
         raise InvalidInputError(
             f"expected one party for each of the recording's {recording.channels} channels, "
             f"found {len(names)}: {listed}"
@@ -344,7 +361,7 @@ def _participants(
     placed = [(channel, *_role(name)) for channel, name in enumerate(names) if name != "-"]
     states = _consent_of([name for _, name, _ in placed], consent)
     return tuple(
-        Participant(name, role, channel, states[name], agent_basis if role == "agent" else None)
+        Participant(name, role, channel, states[name], agent_basis if role == "agent" else None, pictures_agreed)
         for channel, name, role in placed
     )
 

@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from heapq import merge
 from itertools import groupby
 from pathlib import Path
 
+import cv2
 import grpc
 import numpy as np
 
 from affectline.models.errors import AffectlineError
+from affectline.models.signals import EncodedFrame
 from affectline.pipelines.media import Recording
+from affectline.pipelines.pictures import PICTURE_EVERY_US
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline
 from affectline.protos.v1 import analyze_pb2, timeline_pb2
@@ -18,6 +23,9 @@ from affectline.server import wire
 
 MESSAGES_PER_S = 10
 """Per second of audio."""
+
+_Message = tuple[analyze_pb2.AnalyzeRequest, float]
+"""What is sent, and at which second of the recording."""
 
 _Call = grpc.aio.StreamStreamCall[analyze_pb2.AnalyzeRequest, analyze_pb2.AnalyzeResponse]
 
@@ -53,6 +61,9 @@ async def stream_call(
 ) -> AsyncIterator[wire.Reply | CallTimeline]:
     """Streams the recording and yields the replies as they come; the last one is the complete timeline.
 
+    Its video is streamed as that of the first camera: as the file has it, or as JPEG pictures when no live stream is
+    coded like that.
+
     `speed`: times real time, above 0; None sends as fast as the server takes it. Raises RemoteError when
     the server refuses or fails, and InvalidInputError when the recording cannot be read.
     """
@@ -81,10 +92,17 @@ async def stream_call(
 async def _send(call: _Call, recording: Recording, config: CallConfig, speed: float | None) -> None:
     clock = asyncio.get_running_loop().time
     try:
-        audio = wire.AudioFormat("float32", recording.rate_hz, recording.channels)
+        channels = recording.channels if recording.has_sound else 1 + max(p.channel for p in config.participants)
+        audio = wire.AudioFormat("float32", recording.rate_hz, channels)
+        if config.cameras and recording.video_codec:
+            degrees = await asyncio.to_thread(recording.rotation_degrees)
+            camera = replace(config.cameras[0], codec=recording.video_codec, rotation_degrees=degrees)
+            config = replace(config, cameras=(camera, *config.cameras[1:]))
         await call.write(wire.call_config(config, audio))
         start_s = clock()
-        messages = _audio(recording)
+        sound = _sound(recording) if recording.has_sound else _no_sound(recording)
+        film = _film(recording, config.cameras[0].id) if config.cameras else iter(())
+        messages = merge(sound, film, key=lambda message: message[1])
         while found := await asyncio.to_thread(next, messages, None):
             message, end_s = found
             if speed is not None:
@@ -99,9 +117,29 @@ async def _send(call: _Call, recording: Recording, config: CallConfig, speed: fl
         raise
 
 
-def _audio(recording: Recording) -> Iterator[tuple[analyze_pb2.AnalyzeRequest, float]]:
-    """(message, second of the recording at which it ends)"""
+def _sound(recording: Recording) -> Iterator[_Message]:
     chunks = recording.chunks(recording.rate_hz // MESSAGES_PER_S)
     for start, channels in groupby(chunks, lambda chunk: chunk.start_sample):
         pcm = np.stack([chunk.pcm for chunk in channels])
         yield wire.audio_float32(pcm, start), (start + pcm.shape[1]) / recording.rate_hz
+
+
+def _no_sound(recording: Recording) -> Iterator[_Message]:
+    step_us, duration_us = 1_000_000 // MESSAGES_PER_S, recording.duration_us or 0
+    for start_us in range(0, duration_us, step_us):
+        end_us = min(start_us + step_us, duration_us)
+        yield wire.gap(end_us - start_us, "no sound"), end_us / 1e6
+
+
+def _film(recording: Recording, camera: str) -> Iterator[_Message]:
+    frames = recording.coded_frames(camera) if recording.video_codec else _jpeg(recording, camera)
+    sent_us = 0
+    for frame in frames:
+        sent_us = max(sent_us, frame.at_us)  # the order of decoding may not be that of time
+        yield wire.video_frame(frame), sent_us / 1e6
+
+
+def _jpeg(recording: Recording, camera: str) -> Iterator[EncodedFrame]:
+    for picture in recording.pictures(camera, PICTURE_EVERY_US):
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2BGR))
+        yield EncodedFrame(camera, bytes(data), picture.at_us)

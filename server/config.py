@@ -72,7 +72,9 @@ class ServerConfig(BaseModel):
         description="Another voice model: a registered one by name, or a file written by `affectline train voice`.",
     )
     face_model: str | None = Field(
-        default=None, description="Another expression model: a registered one by name; mini-xception by default."
+        default=None,
+        description="Another expression model: a registered one by name (`deepface` needs the extra), or an ONNX file "
+        "of HSEmotion's kind; mini-xception by default.",
     )
     accept_license: bool = Field(default=False, description="Models under a restricted licence may be used.")
     site_dir: Path | None = Field(
@@ -83,6 +85,16 @@ class ServerConfig(BaseModel):
     spool_dir: Path | None = Field(
         default=None,
         description="Folder for recordings while they wait for analysis; the system's temporary folder by default.",
+    )
+    store: str | None = Field(
+        default=None,
+        description="Where finished calls are kept, with feedback and outcomes: path of a SQLite file, or the URL of a "
+        "PostgreSQL database (extra `postgres`); not kept by default.",
+    )
+    customer_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None,
+        description="Secret of at least 16 characters under which customer references are hashed before they are kept; "
+        "without one they are not kept.",
     )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         default=20.0, description="Seconds that running calls get to end when the server is asked to stop."

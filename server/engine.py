@@ -13,6 +13,7 @@ from affectline.models.ports import Task
 from affectline.models.registry import all_models, load_model
 from affectline.models.runtime import Runtime
 from affectline.models.store import Store, default_root
+from affectline.models.zoo.expression_file import expression_file
 from affectline.models.zoo.voice import trained_head
 from affectline.pipelines.chat import ChatConfig, ChatSession
 from affectline.pipelines.cues import load_cues
@@ -58,7 +59,7 @@ class Engine:
     ) -> None:
         """`voice_model`: another registered one by name, or a file written by `affectline train voice`.
 
-        `face_model`: another registered expression model by name.
+        `face_model`: another registered expression model by name, or an ONNX file of HSEmotion's kind.
         `policies`: another pack than the default one.
         `cues`: files that add to or take from the default cue lexicon, in order.
         `site`: folder in which the site baseline is kept; None neither learns nor uses one.
@@ -72,12 +73,16 @@ class Engine:
             chosen["voice_affect"] = spec.name
         elif voice_model:
             chosen["voice_affect"] = voice_model
-        if face_model:
+        if face_model and face_model.endswith(".onnx"):
+            spec = expression_file(Path(face_model))
+            known[spec.name] = spec
+            chosen["expression"] = spec.name
+        elif face_model:
             chosen["expression"] = face_model
         for task, name in chosen.items():
             if name not in known or known[name].task != task:
                 fitting = ", ".join(spec.name for spec in known.values() if spec.task == task)
-                raise InvalidInputError(f"expected a model for {task} of {fitting}; found {name!r}")
+                raise InvalidInputError(f"expected a model for {task} of {fitting}, or FILE.onnx; found {name!r}")
             if (restriction := known[name].restricted) and not accept_licences:
                 raise InvalidInputError(
                     f"{name} is under {restriction}: expected --accept-license to use it, found none"

@@ -4,7 +4,7 @@ from typing import Final
 
 from affectline.models.labels import Label
 from affectline.pipelines.summary import clock
-from affectline.pipelines.timeline import FactKind
+from affectline.pipelines.timeline import FactKind, PartyScores, Toward, Trajectory
 
 EMOTION_COLOURS: Final[dict[Label, str]] = {
     "angry": "#B2182B",
@@ -35,6 +35,37 @@ FACT_TITLES: Final[dict[FactKind, str]] = {
     "open_question": "Left unanswered",
 }
 """Kind of a fact -> heading, in the order shown."""
+
+TRAJECTORY_WORDS: Final[dict[Trajectory, str]] = {
+    "recovered": "recovered",
+    "worsened": "worsened",
+    "flat": "flat",
+    "up_and_down": "up and down",
+    "too_little_known": "too little known for a course",
+}
+
+DRIVER_WORDS: Final = {
+    "text": "words",
+    "confusion": "cues of confusion",
+    "escalation": "cues of escalation",
+    "churn": "cues of leaving",
+    "gratitude": "thanks",
+    "urgency": "cues of urgency",
+    "vulnerability": "cues of vulnerability",
+    "emotion": "feelings put in words",
+}
+"""What goes with the extremes of a call, where its own name is not plain enough."""
+
+
+def signed(score: float) -> str:
+    """A score with its sign and one place, e.g. `+1.4`, `−2.0`, `0.0`."""
+    return f"{round(score, 1) + 0.0:+.1f}".replace("-", "−").replace("+0.0", "0.0")
+
+
+def drivers_of(scores: PartyScores, toward: Toward) -> str:
+    """What goes with those extremes, for a person, e.g. `voice 52 %, words 38 %`; empty where nothing does."""
+    own = (each for each in scores.drivers if each.toward == toward)
+    return ", ".join(f"{DRIVER_WORDS.get(each.name, each.name)} {100 * each.share:.0f} %" for each in own)
 
 
 def likelihood(probability: float) -> str:

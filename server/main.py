@@ -15,19 +15,24 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from affectline.models.errors import AffectlineError, InvalidInputError
-from affectline.protos.v1 import analyze_pb2, recordings_pb2, routing_pb2
+from affectline.protos.v1 import analyze_pb2, calls_pb2, recordings_pb2, routing_pb2
 from affectline.protos.v1.analyze_pb2_grpc import add_AnalyzeServiceServicer_to_server
+from affectline.protos.v1.calls_pb2_grpc import add_CallServiceServicer_to_server
 from affectline.protos.v1.recordings_pb2_grpc import add_RecordingServiceServicer_to_server
 from affectline.protos.v1.routing_pb2_grpc import add_RoutingServiceServicer_to_server
 from affectline.server.config import ServerConfig, load_config
 from affectline.server.engine import Engine
 from affectline.server.services.analyze import AnalyzeService
+from affectline.server.services.calls import CallService
+from affectline.server.services.keeper import Keeper
 from affectline.server.services.recordings import RecordingService
 from affectline.server.services.routing import RoutingService
 from affectline.server.services.sessions import Opener, Sessions
+from affectline.server.store.calls import CallStore
 
 SERVICES = (
     analyze_pb2.DESCRIPTOR.services_by_name["AnalyzeService"].full_name,
+    calls_pb2.DESCRIPTOR.services_by_name["CallService"].full_name,
     recordings_pb2.DESCRIPTOR.services_by_name["RecordingService"].full_name,
     routing_pb2.DESCRIPTOR.services_by_name["RoutingService"].full_name,
 )
@@ -47,11 +52,14 @@ class Server:
     """
 
     def __init__(self, config: ServerConfig) -> None:
+        """Opens the store; raises InvalidInputError or StorageError when it cannot be had."""
         self._config = config
         self.sessions = Sessions(config.workers)
-        self.analyze = AnalyzeService(self.sessions, config)
+        self.store = _store(config)
+        keeper = Keeper(self.store)
+        self.analyze = AnalyzeService(self.sessions, config, keeper)
+        self._recordings = RecordingService(self.sessions, config, keeper)
         self._routing = RoutingService(self.sessions, config)
-        self._recordings = RecordingService(self.sessions, config)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
             interceptors=[_TokenCheck(config.token.get_secret_value())] if config.token else [],
@@ -69,6 +77,7 @@ class Server:
             ],
         )
         add_AnalyzeServiceServicer_to_server(self.analyze, self._grpc)
+        add_CallServiceServicer_to_server(CallService(self.store), self._grpc)
         add_RecordingServiceServicer_to_server(self._recordings, self._grpc)
         add_RoutingServiceServicer_to_server(self._routing, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -108,11 +117,20 @@ class Server:
             self._worker.cancel()
         self._recordings.close()
         self.sessions.close()
+        if self.store:
+            self.store.close()
 
     async def _report(self, *, ready: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in (health.OVERALL_HEALTH, *SERVICES):
             await self._health.set(service, status)
+
+
+def _store(config: ServerConfig) -> CallStore | None:
+    if config.store is None:
+        return None
+    key = config.customer_key.get_secret_value().encode() if config.customer_key else None
+    return CallStore(config.store, customer_key=key)
 
 
 def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:

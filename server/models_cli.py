@@ -37,7 +37,7 @@ STATE_STYLE = {"ready": "green", "missing": "dim", "outdated": "yellow", "damage
 def pull(names: Names = None, from_path: From = None) -> None:
     """Fetch, verify and convert weights. Does nothing for models that are ready."""
     store = Store(default_root())
-    with _one_sentence(), _Bars() as bars:
+    with one_sentence(), _Bars() as bars:
         for artifact in _artifacts(names):
             folder = store.pull(artifact, from_path=from_path, progress=bars.show)
             bars.say(f"{artifact.name}: ready in {folder}")
@@ -61,6 +61,9 @@ def list_models() -> None:
     listed: set[str] = set()
     for spec in all_models().values():
         artifact = spec.artifact
+        if spec.extra:
+            models.add_row(spec.name, spec.task, spec.version, "", "", f"[yellow]extra {spec.extra}[/]")
+            continue
         if artifact is None:
             models.add_row(
                 spec.name, spec.task, spec.version, spec.restricted or "Apache-2.0", "", "[green]built in[/]"
@@ -82,7 +85,7 @@ def verify(names: Names = None) -> None:
     """Read every stored byte and compare it with what was recorded. Exit code 1 when any differs."""
     store = Store(default_root())
     failed = False
-    with _one_sentence():
+    with one_sentence():
         for artifact in _artifacts(names):
             try:
                 store.verify(artifact)
@@ -101,7 +104,7 @@ def bundle(
     from_path: From = None,
 ) -> None:
     """Write one file that `models pull --from FILE` takes on a machine without a network."""
-    with _one_sentence(), _Bars() as bars:
+    with one_sentence(), _Bars() as bars:
         Store(default_root()).bundle(_artifacts(names), out, from_path=from_path, progress=bars.show)
         bars.say(f"wrote {out}: {decimal(out.stat().st_size)}")
 
@@ -120,7 +123,8 @@ def _artifacts(names: list[str] | None) -> list[Artifact]:
 
 
 @contextmanager
-def _one_sentence() -> Iterator[None]:
+def one_sentence() -> Iterator[None]:
+    """One plain sentence and exit code 1 instead of a traceback."""
     try:
         yield
     except AffectlineError as error:

@@ -12,7 +12,7 @@ from string import Template
 from affectline.models.errors import InvalidInputError
 from affectline.pipelines.timeline import CallTimeline
 from affectline.server.exports import to_json
-from affectline.server.look import EMOTION_COLOURS, FACT_TITLES, LIKELIHOODS
+from affectline.server.look import DRIVER_WORDS, EMOTION_COLOURS, FACT_TITLES, LIKELIHOODS, TRAJECTORY_WORDS
 
 WEB = Path(__file__).with_name("web")
 
@@ -44,7 +44,15 @@ def render_html(timeline: CallTimeline, *, audio: bytes | None = None, audio_mim
         title=escape(timeline.name),
         style=style,
         script=script,
-        look=json.dumps({"colours": EMOTION_COLOURS, "likelihoods": LIKELIHOODS, "facts": FACT_TITLES}),
+        look=json.dumps(
+            {
+                "colours": EMOTION_COLOURS,
+                "likelihoods": LIKELIHOODS,
+                "facts": FACT_TITLES,
+                "trajectories": TRAJECTORY_WORDS,
+                "drivers": DRIVER_WORDS,
+            }
+        ),
         call=base64.b64encode(gzip.compress(to_json(timeline), mtime=0)).decode(),
         audio=source,
     )

@@ -12,7 +12,16 @@ from affectline.models.labels import Label
 from affectline.pipelines.summary import clock
 from affectline.pipelines.timeline import CallTimeline, Moment, Participant, SuggestionFeedback
 from affectline.server.axis import BREAK_US, Axis
-from affectline.server.look import EMOTION_COLOURS, FACT_TITLES, clean, length, likelihood
+from affectline.server.look import (
+    EMOTION_COLOURS,
+    FACT_TITLES,
+    TRAJECTORY_WORDS,
+    clean,
+    drivers_of,
+    length,
+    likelihood,
+    signed,
+)
 
 MIN_COLUMNS: Final = 40
 MAX_COLUMNS: Final = 120
@@ -38,6 +47,8 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
     if timeline.participants:
         parts += [*_affect_line(timeline, width - GUTTER_COLUMNS), Text()]
     parts += [_plain(line) for line in timeline.summary.lines]
+    if any(each.overall.known_us for each in timeline.scores):
+        parts += [Text(), *_scores(timeline)]
     for part in parts:
         console.print(part, width=width, highlight=False)
     role_of = {party.id: party.role for party in timeline.participants}
@@ -97,6 +108,25 @@ def _title(timeline: CallTimeline) -> Text:
 
 def _with_consent(party: Participant) -> str:
     return party.role if party.consent == "granted" else f"{party.role} (consent {party.consent})"
+
+
+def _scores(timeline: CallTimeline) -> list[Text]:
+    """Each party's scores, where anything is known, and what goes with the extremes."""
+    lines = [Text("Scores, −5 unpleasant to +5 pleasant", "bold")]
+    for each in timeline.scores:
+        if each.overall.score is not None:
+            quarters = ", ".join("unknown" if q.score is None else signed(q.score) for q in each.quarters)
+            course = TRAJECTORY_WORDS[each.trajectory]
+            lines.append(
+                _plain(
+                    f"{each.participant} {signed(each.overall.score)} over {each.overall.known_us // 1_000_000} s; "
+                    f"by quarter {quarters}: {course}"
+                )
+            )
+            for toward, points in (("negative", "Low"), ("positive", "High")):
+                if found := drivers_of(each, toward):  # type: ignore[arg-type]
+                    lines.append(Text(f"{points} points go with {found}.", "dim"))
+    return lines
 
 
 def _affect_line(timeline: CallTimeline, columns: int) -> list[Text]:

@@ -8,11 +8,13 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, Final
 
 import numpy as np
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from affectline.models.errors import CapacityError, InvalidInputError
 from affectline.models.signals import (
@@ -22,6 +24,7 @@ from affectline.models.signals import (
     AudioChunk,
     EncodedFrame,
     Gap,
+    GapReason,
     Span,
     TextEvent,
     VocalFeatures,
@@ -30,6 +33,14 @@ from affectline.models.signals import (
 from affectline.pipelines import g711
 from affectline.pipelines.audio import MAX_JUMP_S
 from affectline.pipelines.chat import MAX_LENGTH_US, MAX_PARTICIPANTS, ChatConfig
+from affectline.pipelines.outcomes import (
+    MAX_CORRECTION_CHARACTERS,
+    MAX_NOTE_CHARACTERS,
+    SCALES,
+    CallDetails,
+    Feedback,
+    Outcome,
+)
 from affectline.pipelines.routing import Recommendation, RoutingContext
 from affectline.pipelines.session import (
     MAX_CHANNELS,
@@ -45,10 +56,12 @@ from affectline.pipelines.timeline import (
     Affect,
     CallTimeline,
     Camera,
+    ChangePoint,
     Consent,
     Contributor,
     Cue,
     CustomerHistory,
+    Driver,
     Dynamics,
     EarlierCall,
     Fact,
@@ -57,7 +70,9 @@ from affectline.pipelines.timeline import (
     Notice,
     Output,
     Participant,
+    PartyScores,
     Redaction,
+    Score,
     Snapshot,
     SpeechTurn,
     Suggestion,
@@ -66,7 +81,7 @@ from affectline.pipelines.timeline import (
     Utterance,
     VocalSummary,
 )
-from affectline.protos.v1 import analyze_pb2, recordings_pb2, routing_pb2, timeline_pb2
+from affectline.protos.v1 import analyze_pb2, calls_pb2, recordings_pb2, routing_pb2, timeline_pb2
 
 MAX_CAMERAS: Final = 8
 MAX_EARLIER_CALLS: Final = 100
@@ -74,6 +89,9 @@ MAX_DAYS_AGO: Final = 36_500
 MAX_DECLARED_CHARACTERS: Final = 64
 MAX_MENU_UTTERANCES: Final = 50
 MAX_MENU_CHARACTERS: Final = 2_000
+MAX_CALL_ID_CHARACTERS: Final = 256
+END_OF_TIME_S: Final = 4_102_444_800
+"""Seconds from 1970 to 2100."""
 TIMELINE_PART_BYTES: Final = 2**20
 """About how large a part of a timeline may become; callers take 4 MiB by default."""
 MAX_PROBLEMS: Final = 20
@@ -100,6 +118,9 @@ class Cursor:
 Reply = Output | Cursor
 
 
+_NO_DETAILS: Final = CallDetails("")
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingConfig:
     """What is known of a recording before it is read."""
@@ -109,6 +130,10 @@ class RecordingConfig:
     language: str | None
     request_id: str
     """Empty when the caller gave none."""
+    video_participant: str | None = None
+    """Whom the file's video shows; None: the only customer."""
+    ignore_video: bool = False
+    details: CallDetails = _NO_DETAILS
 
 
 def _values(enum: Any, prefix: str) -> dict[str, Any]:
@@ -127,12 +152,19 @@ FACT_KINDS: Final = _values(timeline_pb2.FactKind, "FACT_KIND_")
 CUE_KINDS: Final = _values(timeline_pb2.CueKind, "CUE_KIND_")
 PERSONAL_KINDS: Final = _values(timeline_pb2.PersonalKind, "PERSONAL_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
-VERDICTS: Final = _values(timeline_pb2.FeedbackVerdict, "FEEDBACK_VERDICT_")
+VERDICTS: Final = _values(timeline_pb2.Verdict, "VERDICT_")
 OUTCOMES: Final = _values(timeline_pb2.CallOutcome, "CALL_OUTCOME_")
 KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
 PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
-GAP_REASONS: Final = _values(analyze_pb2.GapReason, "GAP_REASON_")
+GAP_REASONS: Final = {
+    name.replace("_", " "): value for name, value in _values(analyze_pb2.GapReason, "GAP_REASON_").items()
+}
+TRAJECTORIES: Final = _values(timeline_pb2.Trajectory, "TRAJECTORY_")
+TOWARDS: Final = _values(timeline_pb2.Toward, "TOWARD_")
+DRIVER_KINDS: Final = _values(timeline_pb2.DriverKind, "DRIVER_KIND_")
+OUTCOME_KINDS: Final = _values(calls_pb2.OutcomeKind, "OUTCOME_KIND_")
 FACINGS: Final = _values(analyze_pb2.CameraFacing, "CAMERA_FACING_")
+VIDEO_CODECS: Final = _values(analyze_pb2.VideoCodec, "VIDEO_CODEC_")
 ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
 ROUTING_EVIDENCE: Final = _values(routing_pb2.RoutingEvidence, "ROUTING_EVIDENCE_")
 NO_EVIDENCE: Final = routing_pb2.ROUTING_EVIDENCE_UNSPECIFIED
@@ -144,11 +176,16 @@ _CUE_KIND_NAMES: Final = _names(CUE_KINDS)
 _PERSONAL_KIND_NAMES: Final = _names(PERSONAL_KINDS)
 _MODALITY_NAMES: Final = _names(MODALITIES)
 _KIND_NAMES: Final = _names(KINDS)
-_VERDICT_NAMES: Final = _names(VERDICTS)
 _OUTCOME_NAMES: Final = _names(OUTCOMES)
 _PRIORITY_NAMES: Final = _names(PRIORITIES)
+_TRAJECTORY_NAMES: Final = _names(TRAJECTORIES)
+_TOWARD_NAMES: Final = _names(TOWARDS)
+_DRIVER_KIND_NAMES: Final = _names(DRIVER_KINDS)
+_OUTCOME_KIND_NAMES: Final = _names(OUTCOME_KINDS)
+_VERDICT_NAMES: Final = _names(VERDICTS)
 _GAP_REASON_NAMES: Final = _names(GAP_REASONS)
 _FACING_NAMES: Final = _names(FACINGS)
+_VIDEO_CODEC_NAMES: Final = _names(VIDEO_CODECS)
 _ENCODING_NAMES: Final = _names(ENCODINGS)
 
 
@@ -331,7 +368,18 @@ def _check_cameras(check: _Check, messages: Sequence[analyze_pb2.Camera], partie
             f"{field}.facing",
             "expected one front camera per participant, found a second one",
         )
-        cameras.append(Camera(message.id, message.participant, facing))
+        check.that(
+            message.codec in {0, *_VIDEO_CODEC_NAMES},
+            f"{field}.codec",
+            f"expected none, {', '.join(name.upper() for name in VIDEO_CODECS)}, found {message.codec}",
+        )
+        check.that(
+            message.rotation_degrees in (0, 90, 180, 270),
+            f"{field}.rotation_degrees",
+            f"expected 0, 90, 180 or 270, found {message.rotation_degrees}",
+        )
+        codec = _VIDEO_CODEC_NAMES.get(message.codec)
+        cameras.append(Camera(message.id, message.participant, facing, codec, message.rotation_degrees))
     return tuple(cameras)
 
 
@@ -344,8 +392,104 @@ def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingC
     _check_language(check, "config.language", language)
     participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
     _check_channels(check, participants, MAX_CHANNELS)
+    shows = message.video_participant or None
+    check.that(
+        shows is None or shows in {participant.id for participant in participants},
+        "config.video_participant",
+        "expected the id of a participant, found another one",
+    )
+    check.that(
+        not (shows and message.ignore_video),
+        "config.ignore_video",
+        "expected it not to be set with a video_participant, found both",
+    )
+    details = _check_details(check, "config.details", message.details)
     check.done()
-    return RecordingConfig(message.name, participants, language, message.request_id)
+    return RecordingConfig(
+        message.name, participants, language, message.request_id, shows, message.ignore_video, details
+    )
+
+
+def read_call_details(message: calls_pb2.CallDetails, field: str) -> CallDetails:
+    """Raises MessageError naming every field that is out of range; `field` is where the message stands."""
+    check = _Check()
+    details = _check_details(check, field, message)
+    check.done()
+    return details
+
+
+def _check_details(check: _Check, field: str, message: calls_pb2.CallDetails) -> CallDetails:
+    check.that(
+        re.fullmatch("[!-~]{0,128}", message.id) is not None,
+        f"{field}.id",
+        "expected at most 128 visible ASCII characters, found others or more",
+    )
+    for name, most in (("queue", 128), ("product", 128), ("agent_group", 128), ("customer_reference", 256)):
+        _check_text(check, f"{field}.{name}", getattr(message, name), 0, most)
+    return CallDetails(
+        id=message.id,
+        started=_check_time(check, f"{field}.start_time", message, "start_time"),
+        queue=message.queue or None,
+        product=message.product or None,
+        agent_group=message.agent_group or None,
+        customer_reference=message.customer_reference or None,
+    )
+
+
+def _check_text(check: _Check, field: str, text: str, low: int, high: int) -> None:
+    check.length(text, field, low, high)
+    check.that("\0" not in text, field, "expected text, found a zero character")
+
+
+def _check_time(check: _Check, field: str, message: Message, name: str) -> datetime | None:
+    if not message.HasField(name):
+        return None
+    time: Timestamp = getattr(message, name)
+    if not (0 <= time.seconds < END_OF_TIME_S and 0 <= time.nanos < 1_000_000_000):
+        check.problems.append((field, "expected a time of the years 1970 to 2099, found another one"))
+        return None
+    return time.ToDatetime(tzinfo=UTC)
+
+
+def read_outcome(message: calls_pb2.RecordOutcomeRequest) -> tuple[str, Outcome]:
+    """Id of the call, and what became of it. Raises MessageError naming every field that is wrong."""
+    check = _Check()
+    _check_text(check, "call_id", message.call_id, 1, MAX_CALL_ID_CHARACTERS)
+    at = _check_time(check, "at", message, "at")
+    known = message.kind in _OUTCOME_KIND_NAMES
+    check.that(known, "kind", f"expected {', '.join(OUTCOME_KINDS)}; found {message.kind}")
+    check.done()
+    kind = _OUTCOME_KIND_NAMES[message.kind]
+    expected, found = "score" if kind in SCALES else "happened", message.WhichOneof("value")
+    check.that(found == expected, expected, f"expected it for {kind}, found {found or 'no value'}")
+    check.done()
+    try:
+        return message.call_id, Outcome(kind, float(getattr(message, expected)), at)
+    except InvalidInputError as error:
+        raise MessageError((expected, str(error))) from error
+
+
+def read_feedback(message: calls_pb2.RecordFeedbackRequest) -> tuple[str, Feedback]:
+    """Id of the call, and what a person made of a suggestion. Raises MessageError naming every field that is wrong."""
+    check = _Check()
+    _check_text(check, "call_id", message.call_id, 1, MAX_CALL_ID_CHARACTERS)
+    _check_text(check, "suggestion_id", message.suggestion_id, 1, MAX_CALL_ID_CHARACTERS)
+    _check_text(check, "correction", message.correction, 0, MAX_CORRECTION_CHARACTERS)
+    _check_text(check, "note", message.note, 0, MAX_NOTE_CHARACTERS)
+    at = _check_time(check, "at", message, "at")
+    verdict = _VERDICT_NAMES.get(message.verdict)
+    check.that(verdict is not None, "verdict", f"expected {', '.join(VERDICTS)}; found {message.verdict}")
+    correction = message.correction.strip() or None
+    check.that(
+        verdict is None or (verdict == "corrected") == (correction is not None),
+        "correction",
+        "expected a correction with `corrected`, and with nothing else",
+    )
+    check.done()
+    feedback = Feedback(
+        message.suggestion_id, _VERDICT_NAMES[message.verdict], correction, message.note.strip() or None, at
+    )
+    return message.call_id, feedback
 
 
 def read_text_request(message: analyze_pb2.AnalyzeTextRequest) -> tuple[ChatConfig, list[TextEvent]]:
@@ -468,7 +612,7 @@ class CallReader:
         if not 0 < message.duration_us <= MAX_GAP_US:
             raise InvalidInputError(f"expected a gap of 1 to {MAX_GAP_US} us, found {message.duration_us}")
         if message.reason not in _GAP_REASON_NAMES:
-            raise InvalidInputError(f"expected hold, loss or mute as a gap's reason, found {message.reason}")
+            raise InvalidInputError(f"expected {', '.join(GAP_REASONS)} as a gap's reason, found {message.reason}")
         start_us = self.received_us
         self._advance(self._next_sample, message.duration_us * self._audio.rate_hz // 1_000_000)
         end_us = start_us + message.duration_us
@@ -656,20 +800,34 @@ def _estimate_from(message: timeline_pb2.AffectEstimate) -> AffectEstimate:
     )
 
 
+def _affect(affect: Affect) -> timeline_pb2.Affect:
+    return timeline_pb2.Affect(
+        emotion=EMOTIONS[affect.label],
+        probability=affect.probability,
+        emotions=_emotions(affect.labels),
+        valence=affect.valence,
+        arousal=affect.arousal,
+        dominance=affect.dominance,
+    )
+
+
+def _affect_from(message: timeline_pb2.Affect) -> Affect:
+    return Affect(
+        label=_EMOTION_NAMES[message.emotion],
+        probability=message.probability,
+        labels=_emotions_from(message.emotions),
+        valence=_optional(message, "valence"),
+        arousal=_optional(message, "arousal"),
+        dominance=_optional(message, "dominance"),
+    )
+
+
 def _moment(moment: Moment) -> timeline_pb2.Moment:
-    affect = moment.affect
     return timeline_pb2.Moment(
         id=moment.id,
         span=_span(moment.span),
         participant=moment.participant,
-        affect=timeline_pb2.Affect(
-            emotion=EMOTIONS[affect.label],
-            probability=affect.probability,
-            emotions=_emotions(affect.labels),
-            valence=affect.valence,
-            arousal=affect.arousal,
-            dominance=affect.dominance,
-        ),
+        affect=_affect(moment.affect),
         contributors=[
             timeline_pb2.Contributor(
                 modality=MODALITIES[each.modality], weight=each.weight, estimate=_estimate(each.estimate)
@@ -682,23 +840,16 @@ def _moment(moment: Moment) -> timeline_pb2.Moment:
         speech_ratio=moment.speech_ratio,
         revision=moment.revision,
         is_final=moment.final,
+        live=_affect(moment.live) if moment.live else None,
     )
 
 
 def _moment_from(message: timeline_pb2.Moment) -> Moment:
-    affect = message.affect
     return Moment(
         id=message.id,
         span=_span_from(message.span),
         participant=message.participant,
-        affect=Affect(
-            label=_EMOTION_NAMES[affect.emotion],
-            probability=affect.probability,
-            labels=_emotions_from(affect.emotions),
-            valence=_optional(affect, "valence"),
-            arousal=_optional(affect, "arousal"),
-            dominance=_optional(affect, "dominance"),
-        ),
+        affect=_affect_from(message.affect),
         contributors=tuple(
             Contributor(_MODALITY_NAMES[each.modality], each.weight, _estimate_from(each.estimate))
             for each in message.contributors
@@ -709,6 +860,7 @@ def _moment_from(message: timeline_pb2.Moment) -> Moment:
         speech_ratio=message.speech_ratio,
         revision=message.revision,
         final=message.is_final,
+        live=_affect_from(message.live) if message.HasField("live") else None,
     )
 
 
@@ -926,6 +1078,65 @@ def _fact_from(message: timeline_pb2.Fact) -> Fact:
     )
 
 
+def _change(change: ChangePoint) -> timeline_pb2.ChangePoint:
+    return timeline_pb2.ChangePoint(
+        participant=change.participant,
+        at_us=change.at_us,
+        before=EMOTIONS[change.before],
+        after=EMOTIONS[change.after],
+        confidence=change.confidence,
+    )
+
+
+def _change_from(message: timeline_pb2.ChangePoint) -> ChangePoint:
+    return ChangePoint(
+        message.participant,
+        message.at_us,
+        _EMOTION_NAMES[message.before],
+        _EMOTION_NAMES[message.after],
+        message.confidence,
+    )
+
+
+def _score(score: Score) -> timeline_pb2.Score:
+    return timeline_pb2.Score(
+        span=_span(score.span), score=score.score, known_us=score.known_us, shares=_emotions(score.labels)
+    )
+
+
+def _score_from(message: timeline_pb2.Score) -> Score:
+    span, labels = _span_from(message.span), _emotions_from(message.shares)
+    return Score(span, _optional(message, "score"), message.known_us, labels)
+
+
+def _party_scores(scores: PartyScores) -> timeline_pb2.PartyScores:
+    return timeline_pb2.PartyScores(
+        participant=scores.participant,
+        overall=_score(scores.overall),
+        quarters=map(_score, scores.quarters),
+        trajectory=TRAJECTORIES[scores.trajectory],
+        drivers=[
+            timeline_pb2.Driver(
+                toward=TOWARDS[each.toward], kind=DRIVER_KINDS[each.kind], name=each.name, share=each.share
+            )
+            for each in scores.drivers
+        ],
+    )
+
+
+def _party_scores_from(message: timeline_pb2.PartyScores) -> PartyScores:
+    return PartyScores(
+        participant=message.participant,
+        overall=_score_from(message.overall),
+        quarters=tuple(map(_score_from, message.quarters)),
+        trajectory=_TRAJECTORY_NAMES[message.trajectory],
+        drivers=tuple(
+            Driver(_TOWARD_NAMES[each.toward], _DRIVER_KIND_NAMES[each.kind], each.name, each.share)
+            for each in message.drivers
+        ),
+    )
+
+
 def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
     """The timeline in parts of about TIMELINE_PART_BYTES; merged in this order they are the whole."""
     part = timeline_pb2.Timeline(
@@ -938,6 +1149,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         summary=_summary(timeline.summary),
         models=timeline.models,
         history=_history(timeline.history) if timeline.history else None,
+        scores=map(_party_scores, timeline.scores),
     )
     size = part.ByteSize()
     items: Iterator[tuple[str, Message]] = chain(
@@ -950,6 +1162,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         (("facts", _fact(each)) for each in timeline.facts),
         (("snapshots", _snapshot(each)) for each in timeline.snapshots),
         (("feedback", suggestion_feedback(each)) for each in timeline.feedback),
+        (("changes", _change(each)) for each in timeline.changes),
     )
     for field, message in items:
         size += message.ByteSize()
@@ -984,6 +1197,8 @@ def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
         snapshots=tuple(map(_snapshot_from, message.snapshots)),
         feedback=tuple(map(_feedback_from, message.feedback)),
         history=_history_from(message.history.calls) if message.HasField("history") else None,
+        changes=tuple(map(_change_from, message.changes)),
+        scores=tuple(map(_party_scores_from, message.scores)),
     )
 
 
@@ -1137,7 +1352,13 @@ def call_config(config: CallConfig, audio: AudioFormat) -> analyze_pb2.AnalyzeRe
             language=config.language,
             interim_results=config.interim_results,
             cameras=[
-                analyze_pb2.Camera(id=camera.id, participant=camera.participant, facing=FACINGS[camera.facing])
+                analyze_pb2.Camera(
+                    id=camera.id,
+                    participant=camera.participant,
+                    facing=FACINGS[camera.facing],
+                    codec=VIDEO_CODECS[camera.codec] if camera.codec else analyze_pb2.VIDEO_CODEC_UNSPECIFIED,
+                    rotation_degrees=camera.rotation_degrees,
+                )
                 for camera in config.cameras
             ],
             history=_history(config.history) if config.history else None,
@@ -1149,6 +1370,15 @@ def audio_float32(pcm: F32, start_sample: int) -> analyze_pb2.AnalyzeRequest:
     """pcm [channels, n] as FLOAT32, so that the service sees exactly these samples."""
     data = np.ascontiguousarray(pcm.T).astype("<f4").tobytes()
     return analyze_pb2.AnalyzeRequest(audio=analyze_pb2.Audio(data=data, start_sample=start_sample))
+
+
+def video_frame(frame: EncodedFrame) -> analyze_pb2.AnalyzeRequest:
+    video = analyze_pb2.VideoFrame(camera=frame.camera, image=frame.image, at_us=frame.at_us)
+    return analyze_pb2.AnalyzeRequest(video=video)
+
+
+def gap(duration_us: int, reason: GapReason) -> analyze_pb2.AnalyzeRequest:
+    return analyze_pb2.AnalyzeRequest(gap=analyze_pb2.Gap(duration_us=duration_us, reason=GAP_REASONS[reason]))
 
 
 END: Final = analyze_pb2.AnalyzeRequest(end=analyze_pb2.End())

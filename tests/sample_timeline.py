@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from affectline.models.labels import AFFECT_OF_LABEL, LABELS, UNKNOWN, Label
 from affectline.models.signals import AffectEstimate, AffectScores, Modality, Span, VocalFeatures, Word
+from affectline.pipelines.scores import score_parties
 from affectline.pipelines.timeline import (
     Absence,
     Affect,
@@ -146,14 +147,12 @@ def sample_timeline(repeats: int = 1) -> CallTimeline:
                     policy="defaults@1.0.0",
                 )
             )
+    participants = Participant(CUSTOMER, "customer", 0, "granted"), Participant(AGENT, "agent", 1, "granted")
     return CallTimeline(
         name="northwind-broadband-0412.flac",
         duration_us=repeats * LENGTH_S * SECOND_US,
         rate_hz=8000,
-        participants=(
-            Participant(CUSTOMER, "customer", 0, "granted"),
-            Participant(AGENT, "agent", 1, "granted"),
-        ),
+        participants=participants,
         utterances=tuple(utterances),
         moments=tuple(moments),
         suggestions=tuple(suggestions),
@@ -186,6 +185,7 @@ def sample_timeline(repeats: int = 1) -> CallTimeline:
             Fact(kind, utterances[number].participant, utterances[number].id, utterances[number].span, text)
             for kind, number, text in FACTS
         ),
+        scores=score_parties(participants, utterances, moments, repeats * LENGTH_S * SECOND_US),
     )
 
 
@@ -209,6 +209,7 @@ def empty_timeline() -> CallTimeline:
         vocal=(),
         dynamics=(),
         facts=(),
+        scores=(),
         summary=Summary(("Nobody spoke in this call.",), ()),
         notices=(Notice("no_speech", "No speech was found in 40 s of audio.", 0),),
     )  # fmt: skip
@@ -240,6 +241,7 @@ def no_consent_timeline() -> CallTimeline:
         vocal=(),
         dynamics=(),
         facts=(),
+        scores=(),
         summary=Summary((), ()),
         notices=tuple(
             Notice(
@@ -390,12 +392,12 @@ def written_timeline() -> CallTimeline:
             )
             for second in range(6)
         ]
-    first, last = moments[0], moments[-1]
+    first, last, end_us = moments[0], moments[-1], 3 * day_us + 6 * SECOND_US
     highlight = replace(sample.summary.highlights[0], moment_id=last.id, at_us=last.span.start_us)
     return replace(
         sample,
         name="thread.jsonl",
-        duration_us=3 * day_us + 6 * SECOND_US,
+        duration_us=end_us,
         rate_hz=0,
         utterances=tuple(utterances),
         moments=tuple(moments),
@@ -408,4 +410,5 @@ def written_timeline() -> CallTimeline:
         dynamics=(),
         summary=replace(sample.summary, highlights=(highlight,)),
         notices=(),
+        scores=score_parties(sample.participants, utterances, moments, end_us, written=True),
     )

@@ -12,10 +12,10 @@ from affectline.models.registry import all_models
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[1]
-CATEGORIES = {"unit", "contract", "integration", "reference", "packaging"}
+CATEGORIES = {"unit", "contract", "integration", "reference", "backends", "packaging"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
 def test_each_test_module_declares_its_category(path: Path) -> None:
     found = re.search(r"^pytestmark = pytest\.mark\.(\w+)$", path.read_text(), re.MULTILINE)
     assert found

@@ -11,8 +11,10 @@ import pytest
 
 pytest.importorskip("jiwer", reason="needs the extra `bench` (jiwer)")
 
+from affectline.models.runtime import Runtime
 from benchmarks import tables
 from benchmarks.common import bootstrap, load_clips, report
+from benchmarks.peers_weights import random_deepface
 from benchmarks.transcript import normalised, reference_text, telephone, word_error_rate, word_errors
 
 pytestmark = pytest.mark.unit
@@ -132,3 +134,29 @@ def test_the_readme_shows_the_committed_results() -> None:
     command = [sys.executable, "-m", "benchmarks.tables", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_faces_are_shown_beside_peers_also_where_only_their_speed_is_known() -> None:
+    document = json.loads((ROOT / "benchmarks/results/face.json").read_text())
+    known = document["expression"]["mini-xception"] | {"ms_per_face": 1.0}
+    document["expression"] = {"mini-xception": known}
+    document["best"] = "mini-xception"
+    document["peers"] = {
+        "one": {"weights": True, "expression": known | {"ms_per_face": 12.0}, "whole_ms": 40.0},
+        "two": {"weights": False, "expression": {"ms_per_face": 0.5}, "whole_ms": 50.0},
+    }
+    shown = tables.face(document)
+    assert f"| one | {known['accuracy']:.3f} (" in shown
+    assert "| two (speed only: no weights here) |  |  |  | 0.50 ms |" in shown
+    assert "Times as long as mini-xception: one 12.0, two 0.5." in shown
+    assert "one's 40 ms, two's 50 ms" in shown
+
+
+def test_a_peer_without_weights_gets_random_ones_of_its_shape(tmp_path: Path) -> None:
+    session = Runtime(threads=1).session(random_deepface(tmp_path))
+    assert session.dims == {"input": (None, 48, 48, 1)}
+    faces = np.random.default_rng(0).uniform(0, 1, (3, 48, 48, 1)).astype(np.float32)
+    found = session.run({"input": faces})["output"]
+    assert found.shape == (3, 7)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 0

@@ -13,6 +13,9 @@ import soundfile
 
 from affectline.server.engine import Engine
 from affectline.server.exports import CSV_COLUMNS, from_json
+from affectline.server.store.calls import CallStore
+
+from .films import drawn, film
 
 pytestmark = pytest.mark.integration
 
@@ -55,6 +58,24 @@ def test_analyze_prints_a_timeline_and_writes_what_was_asked_for(run: Run, short
     assert "Thank you for calling" in timeline.utterances[0].text
     assert (tmp_path / "call.csv").read_text().splitlines()[0].split(",") == list(CSV_COLUMNS)
     assert "data:audio/ogg;base64," in (tmp_path / "call.html").read_text()
+
+
+def test_a_call_is_kept_under_its_files_name_and_can_have_an_outcome(run: Run, short: Path, tmp_path: Path) -> None:
+    kept = [run("analyze", short, "--store", "calls.db", "--json", "-") for _ in range(2)]
+    assert [done.returncode for done in kept] == [0, 0]
+    store = CallStore(str(tmp_path / "calls.db"))
+    assert store.timeline(short.name) == from_json(kept[1].stdout.encode())
+    store.close()
+    (tmp_path / "outcomes.csv").write_text(f"call,kind,value\n{short.name},csat,2\n")
+    done = run("outcomes", "import", "outcomes.csv", "--store", "calls.db")
+    assert done.stdout == "1 recorded, 0 known already, 0 left out\n"
+    assert "1 call with an outcome" in run("insights", "outcomes", AFFECTLINE_STORE="calls.db").stdout
+
+
+def test_a_store_that_is_none_is_told_before_anything_is_analysed(run: Run, short: Path, tmp_path: Path) -> None:
+    done = run("analyze", short, "--store", "none/calls.db")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "expected a file in a folder that exists for the store" in done.stderr
 
 
 def test_json_to_standard_output_is_only_json(run: Run, short: Path) -> None:
@@ -239,6 +260,27 @@ def test_odd_but_honest_files_are_analysed(run: Run, tmp_path: Path, example: Pa
         codes = {notice.code for notice in timeline.notices}
         assert ("clipped_audio" in codes) == (path.name in {"clipped.wav", "cut.wav"})
         assert ("truncated_recording" in codes) == (path.name == "cut.wav")
+
+
+def test_a_video_without_sound_is_analysed_for_the_face(run: Run, tmp_path: Path) -> None:
+    path = film(tmp_path / "silent.mp4", [drawn(number) for number in range(30)])
+    done = run("analyze", path, "--html", "page.html", "--with-audio", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    timeline = from_json(done.stdout.encode())
+    assert [notice.code for notice in timeline.notices] == ["no_sound"]
+    absent = {(a.modality, a.reason) for moment in timeline.moments for a in moment.absent}
+    assert absent == {("voice", "no sound"), ("text", "no sound"), ("stress", "no sound"), ("face", "no face")}
+    assert "data:audio" not in (tmp_path / "page.html").read_text()
+    shown = run("analyze", path, "--channels", "customer,Mia:agent", "--camera", "Mia")
+    assert shown.returncode == 0, shown.stderr
+    assert "face of Mia is not analysed" in shown.stdout
+    assert "One channel" not in shown.stdout
+    nobody = run("analyze", path, "--camera", "-", "--json", "-")
+    absent = {(a.modality, a.reason) for m in from_json(nobody.stdout.encode()).moments for a in m.absent}
+    assert ("face", "no video") in absent
+    unknown = run("analyze", path, "--camera", "bob")
+    assert unknown.returncode == 1
+    assert "expected the video to show one of customer; found 'bob'" in unknown.stderr
 
 
 def test_without_a_network_and_models_the_way_out_is_named(run: Run, short: Path, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affectline.models.labels import Label
-from affectline.models.signals import F32, U8, Face, VideoFrame
-from affectline.pipelines.face import MAX_CONFUSED, STILL_US, TEMPLATE, FaceStream, Look, align, pose_of
+from affectline.models.ports import WHOLE
+from affectline.models.signals import F32, U8, AffectEstimate, Expressions, Face, VideoFrame
+from affectline.pipelines.face import MAX_CONFUSED, STILL_US, TEMPLATE, FaceSeconds, FaceStream, Look, align, pose_of
 
 pytestmark = pytest.mark.unit
 
@@ -33,15 +34,18 @@ class Eyes:
 class Mood:
     model = "mood@1"
     side = 48
+    crop = WHOLE
     labels: tuple[Label, ...] = ("angry", "disgusted", "anxious", "satisfied", "sad", "surprised", "neutral")
     prior: ClassVar[Mapping[Label, float]] = dict.fromkeys(labels, 0.1) | {"neutral": 0.4}
 
     def __init__(self) -> None:
         self.now: Sequence[float] = (0, 0, 0, 1, 0, 0, 0)
+        self.place: tuple[float, float] | None = None
 
-    def estimate(self, gray: F32) -> F32:
-        assert gray.shape == (1, 48, 48)
-        return np.array([self.now], np.float32)
+    def estimate(self, rgb: U8) -> Expressions:
+        assert (rgb.shape, rgb.dtype) == ((1, 48, 48, 3), np.uint8)
+        place = None if self.place is None else np.array([self.place], np.float32)
+        return Expressions(np.array([self.now], np.float32), place)
 
 
 def picture(height: int = 360, width: int = 640, seed: int = 0) -> U8:
@@ -135,6 +139,23 @@ def test_a_picture_on_the_wall_is_no_participant() -> None:
     assert (look.scores, look.flaws) == (None, ("a face that never moves, as in a picture on the wall",))
 
 
+def test_a_picture_on_the_wall_is_one_in_a_noisy_picture_too() -> None:
+    rng, eyes = np.random.default_rng(5), Eyes()
+    noisy = [face(points=POINTS + rng.normal(0, 0.45, POINTS.shape)) for _ in range(STILL_US // STEP_US + 50)]
+    look = watched(FaceStream(eyes, Mood()), eyes, [[each] for each in noisy])
+    assert look.flaws == ("a face that never moves, as in a picture on the wall",)
+    sways = [face(x=200 + 4 * np.sin(i / 10)) for i in range(2 * STILL_US // STEP_US)]
+    assert watched(FaceStream(eyes, Mood()), eyes, [[each] for each in sways]).scores, "someone who hardly moves"
+
+
+def test_minutes_without_a_face_cost_nothing_later() -> None:
+    eyes = Eyes()
+    stream = FaceStream(eyes, Mood())
+    nobody = watched(stream, eyes, [[] for _ in range(5 * 60 * 5)])
+    assert (nobody.flaws, nobody.track) == (("no face",), None)
+    assert watched(stream, eyes, moving(10), start_us=300_000_000).scores
+
+
 def test_confusion_takes_several_signs_over_time_and_is_never_sure() -> None:
     eyes, mood = Eyes(), Mood()
     mood.now = (0.35, 0, 0.3, 0, 0.2, 0.05, 0.1)
@@ -195,3 +216,41 @@ def test_any_landmarks_give_a_quality(points: list[float], score: float) -> None
     seen = [[Face((0, 0, 50 + i, 50), score, places + i)] for i in range(5)]
     look = watched(FaceStream(eyes, Mood()), eyes, seen)
     assert 0 <= look.quality <= 1
+
+
+def test_a_network_gets_the_part_of_the_face_that_it_asks_for() -> None:
+    rgb, points = picture(), face().landmarks
+    whole = align(rgb, points, 96)
+    np.testing.assert_array_equal(align(rgb, points, 96, (0.0, 0.0, 1.0, 1.0)), whole)
+    quarter = align(rgb, points, 48, (0.5, 0.0, 1.0, 0.5)).astype(int)
+    assert np.abs(quarter - whole[:48, 48:]).max() <= 1
+    wider = align(rgb, points, 96, (-0.5, -0.5, 1.5, 1.5)).astype(int)
+    assert np.abs(wider[24:72, 24:72] - align(rgb, points, 48)).max() <= 1
+    stretched = align(rgb, points, 96, (0.25, 0.0, 0.75, 1.0)).astype(int)
+    assert np.abs(stretched[:, ::2] - whole[:, 24:72]).max() <= 1
+
+
+def test_valence_and_arousal_of_the_network_are_taken_before_those_of_its_labels() -> None:
+    eyes, mood = Eyes(), Mood()
+    mood.place = (-0.5, 0.9)
+    stream = FaceStream(eyes, mood)
+    early = watched(stream, eyes, moving(4)).scores
+    assert early
+    late = watched(stream, eyes, moving(40), start_us=1_000_000).scores
+    assert late
+    assert late.labels
+    assert late.labels["satisfied"] > 0.9
+    assert (late.valence, late.arousal) == (pytest.approx(-0.5, abs=0.03), pytest.approx(0.9, abs=0.03))
+    assert -0.5 < early.valence < 0.1, "smoothed as the labels are"  # type: ignore[operator]
+    assert late.dominance == pytest.approx(0.3, abs=0.05), "its labels tell what it does not give"
+
+    seconds = FaceSeconds("customer", FaceStream(eyes, mood), "mood@1")
+    for number in range(30):
+        eyes.faces = [face(x=200 + 3 * number)]
+        seconds.feed(VideoFrame("front", picture(), number * STEP_US))
+    estimate = seconds.second(5)
+    assert isinstance(estimate, AffectEstimate)
+    assert (estimate.scores.valence, estimate.scores.arousal) == (
+        pytest.approx(-0.5, abs=0.03),
+        pytest.approx(0.9, abs=0.03),
+    )

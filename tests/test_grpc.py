@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -25,10 +26,12 @@ from affectline.models.errors import InvalidInputError, ModelMissingError
 from affectline.models.signals import AudioChunk, EncodedFrame, Gap, Span, TextEvent
 from affectline.pipelines.chat import ChatConfig
 from affectline.pipelines.media import open_recording
+from affectline.pipelines.pictures import decode
 from affectline.pipelines.session import CallConfig, ConsentChange, Input
 from affectline.pipelines.timeline import (
     Affect,
     CallTimeline,
+    Camera,
     Cue,
     Moment,
     Notice,
@@ -37,6 +40,7 @@ from affectline.pipelines.timeline import (
     SuggestionFeedback,
     Summary,
     Utterance,
+    VideoCodec,
 )
 from affectline.protos.v1 import analyze_pb2, recordings_pb2, routing_pb2, timeline_pb2
 from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceStub
@@ -46,7 +50,9 @@ from affectline.server import wire
 from affectline.server.client import RemoteError, open_channel, stream_call
 from affectline.server.config import ServerConfig
 from affectline.server.main import Server
-from affectline.server.services.analyze import VIDEO_SHARE, PictureBudget
+from affectline.server.services.analyze import DECODE_SHARE, VIDEO_SHARE, PictureBudget
+
+from .films import drawn, film
 
 pytestmark = pytest.mark.unit
 
@@ -288,6 +294,108 @@ async def test_a_streamed_recording_gives_the_timeline(launch: Launch, wav: Path
     assert [each.received_us for each in cursors] == [1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000, 5_500_000]
     assert all(each.final_us <= each.received_us for each in cursors)
     assert sorted(timeline.moments, key=lambda each: (each.span, each.participant)) == list(locally(wav).moments)
+
+
+class WatchingSession(LevelSession):
+    """Keeps the frames that come, with how much sound had come before."""
+
+    def __init__(self, config: CallConfig) -> None:
+        super().__init__(config)
+        self.cameras = config.cameras
+        self.frames: list[tuple[EncodedFrame, int]] = []
+        self.gaps: list[Gap] = []
+
+    def push(self, item: Input) -> list[Output]:
+        match item:
+            case EncodedFrame():
+                self.frames.append((item, self.received_us))
+                return []
+            case Gap():
+                self.gaps.append(item)
+                return []
+            case _:
+                return super().push(item)
+
+
+async def streamed(launch: Launch, path: Path) -> tuple[WatchingSession, CallTimeline]:
+    sessions: list[WatchingSession] = []
+
+    def open_session(config: CallConfig) -> WatchingSession:
+        sessions.append(WatchingSession(config))
+        return sessions[0]
+
+    running = await launch(open_session)
+    recording = open_recording(path)
+    cameras = (Camera("video", "caller", "front"),)
+    parties = PARTICIPANTS[: recording.channels] if recording.has_sound else PARTICIPANTS
+    call = CallConfig("a call", parties, recording.rate_hz, cameras=cameras)
+    replies = [reply async for reply in stream_call(running.channel, recording, call, speed=None)]
+    assert isinstance(replies[-1], CallTimeline)
+    return sessions[0], replies[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "codec", "turned"),
+    [("call.mp4", "libx264", "h264", 90), ("call.webm", "libvpx", "vp8", 0), ("call.webm", "libvpx-vp9", "vp9", 0)],
+)
+async def test_a_films_own_frames_are_streamed_beside_its_sound(
+    launch: Launch, tmp_path: Path, name: str, encoder: str, codec: VideoCodec, turned: int
+) -> None:
+    pictures = [drawn(number) for number in range(45)]
+    path = film(tmp_path / name, pictures, codec=encoder, sound_s=3.0, turned=turned)
+    session, timeline = await streamed(launch, path)
+    assert session.cameras == (Camera("video", "caller", "front", codec, turned),)
+    frames = list(open_recording(path).coded_frames("video"))
+    assert [frame.image for frame, _ in session.frames] == [frame.image for frame in frames]
+    assert [frame.at_us for frame, _ in session.frames] == [frame.at_us for frame in frames]
+    assert all(abs(frame.at_us - received_us) < 400_000 for frame, received_us in session.frames)
+    assert len(timeline.moments) == 3
+
+
+async def test_a_film_that_no_live_stream_is_coded_like_is_sent_as_pictures(launch: Launch, tmp_path: Path) -> None:
+    path = film(tmp_path / "call.mp4", [drawn(n) for n in range(45)], codec="mpeg4", sound_s=3.0, turned=90)
+    session, _ = await streamed(launch, path)
+    assert session.cameras == (Camera("video", "caller", "front"),)
+    times = [picture.at_us for picture in open_recording(path).pictures("x", 200_000)]
+    assert {frame.at_us for frame, _ in session.frames} <= set(times), "what the server had no time for is left out"
+    assert session.frames[0][0].at_us == 0
+    assert decode(session.frames[0][0]).rgb.shape == (160, 96, 3), "upright already"
+
+
+async def test_a_film_without_sound_is_streamed_with_a_gap(launch: Launch, tmp_path: Path) -> None:
+    session, timeline = await streamed(launch, film(tmp_path / "call.mp4", [drawn(number) for number in range(45)]))
+    assert len(session.frames) == 45
+    assert {gap.reason for gap in session.gaps} == {"no sound"}
+    assert session.gaps[-1].span.end_us == pytest.approx(3_000_000, abs=100_000)
+    assert timeline.moments == ()
+
+
+async def test_a_stream_that_takes_too_long_is_left_out_and_the_sound_goes_on(launch: Launch) -> None:
+    sessions: list[WatchingSession] = []
+
+    class SlowSession(WatchingSession):
+        def push(self, item: Input) -> list[Output]:
+            if isinstance(item, EncodedFrame) and item.use != "skip":
+                time.sleep(0.1)
+            return super().push(item)
+
+    def open_session(config: CallConfig) -> WatchingSession:
+        sessions.append(SlowSession(config))
+        return sessions[0]
+
+    running = await launch(open_session)
+    call = CallConfig("a call", PARTICIPANTS, RATE_HZ, cameras=(Camera("video", "caller", "front", "h264"),))
+    requests = [wire.call_config(call, wire.AudioFormat("float32", RATE_HZ, 2))]
+    for number in range(100):
+        requests.append(wire.audio_float32(np.zeros((2, RATE_HZ // 10), np.float32), number * RATE_HZ // 10))
+        requests.append(wire.video_frame(EncodedFrame("video", b"frame", number * 100_000)))
+    started_s = time.monotonic()
+    replies = [reply async for reply in running.analyze(iter(requests))]
+    assert time.monotonic() - started_s < 5, "a tenth of a second for each would be ten"
+    uses = [frame.use for frame, _ in sessions[0].frames]
+    assert (len(uses), uses[:2]) == (100, ["look", "follow"])
+    assert uses.count("skip") > 50
+    assert sum(each.HasField("moment") for each in replies) == 2 * 10
 
 
 async def test_real_time_takes_the_time_of_the_recording(launch: Launch, wav: Path) -> None:
@@ -1016,9 +1124,32 @@ def test_pictures_take_their_share_of_time_and_no_more() -> None:
     budget = PictureBudget(lambda: now_s)
     taken = 0
     for _ in range(1_000):  # a picture every 20 ms, each 40 ms of work
-        if budget.take():
+        if budget.take() == "look":
             taken += 1
             now_s += 0.04
             budget.done()
         now_s += 0.02
     assert 0.04 * taken / now_s == pytest.approx(VIDEO_SHARE, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("decode_s", "skips"),
+    [(0.001, False), (0.01, False), (0.05, True), (0.3, True)],
+    ids=["cheap", "just so", "too slow", "hopeless"],
+)
+def test_a_stream_is_decoded_while_there_is_time_and_looked_at_now_and_then(decode_s: float, skips: bool) -> None:
+    now_s, spent_s = 0.0, 0.0
+    budget = PictureBudget(lambda: now_s)
+    uses = []
+    for number in range(4_000):  # 15 frames a second, each 20 ms more when it is looked at
+        now_s = max(now_s, number / 15)
+        uses.append(budget.take())
+        took_s = {"look": decode_s + 0.02, "follow": decode_s, "skip": 0.0}[uses[-1]]
+        now_s += took_s
+        spent_s += took_s
+        budget.done()
+    assert spent_s / now_s < VIDEO_SHARE + DECODE_SHARE + 0.03
+    assert ("skip" in uses) == skips
+    assert uses.count("look") / now_s > 0.5
+    # After a skip the first frame that is taken again is looked at: none is decoded for nothing.
+    assert all(use != "follow" for before, use in pairwise(uses) if before == "skip")

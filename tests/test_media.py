@@ -1,7 +1,6 @@
-import struct
 import tracemalloc
 from collections.abc import Sequence
-from fractions import Fraction
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,11 @@ from affectline.models.errors import InvalidInputError
 from affectline.models.signals import F32
 from affectline.pipelines.g711 import encode_alaw, encode_mulaw
 from affectline.pipelines.media import RawFormat, Recording, open_recording
+from affectline.pipelines.timeline import VideoCodec
+from affectline.pipelines.video import StreamDecoder
+
+from . import films
+from .films import drawn
 
 pytestmark = pytest.mark.unit
 
@@ -133,36 +137,12 @@ def test_ogg_from_a_phone_line_keeps_its_rate(tmp_path: Path) -> None:
     assert not recording.truncated
 
 
-def film(path: Path, *, sound: bool = True, turned: int = 0, times: Sequence[int] = range(10)) -> Path:
+def film(
+    path: Path, *, sound: bool = True, turned: int = 0, times: Sequence[int] = range(10), codec: str = "mpeg4"
+) -> Path:
     """Pictures at `times` in tenths of a second, each brighter than the one before and white in its upper left."""
-    with av.open(path, "w") as container:
-        video = container.add_stream("mpeg4", rate=10)
-        assert isinstance(video, av.VideoStream)
-        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
-        audio = container.add_stream("aac", rate=48_000, layout="mono") if sound else None
-        for number, at in enumerate(times):
-            rgb = np.full((64, 96, 3), 20 + 10 * number, np.uint8)
-            rgb[:24, :24] = 255
-            frame = av.VideoFrame.from_ndarray(rgb)
-            frame.pts, frame.time_base = at, Fraction(1, 10)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if audio is not None:
-            assert isinstance(audio, av.AudioStream)
-            pcm = tones(48_000, 1, 1.0)
-            heard = av.AudioFrame.from_ndarray(np.ascontiguousarray(pcm.T), format="fltp", layout="mono")
-            heard.sample_rate = 48_000
-            container.mux(audio.encode(heard))
-            container.mux(audio.encode(None))
-    if turned:
-        matrix = {90: (0, 1, -1, 0), 270: (0, -1, 1, 0)}[turned]
-        data = bytearray(path.read_bytes())
-        at = data.index(b"tkhd", data.index(b"tkhd") - 4) + 4
-        place = data.index(struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000), at)
-        a, b_, c, d = (0x10000 * value for value in matrix)
-        data[place : place + 36] = struct.pack(">9i", a, b_, 0, c, d, 0, 0, 0, 0x40000000)
-        path.write_bytes(data)
-    return path
+    pictures = [drawn(5 * number, 96, 64) for number in range(len(times))]
+    return films.film(path, pictures, codec=codec, rate=10, times=times, sound_s=1.0 if sound else None, turned=turned)
 
 
 def test_a_film_gives_sound_and_pictures_on_one_clock(tmp_path: Path) -> None:
@@ -173,16 +153,119 @@ def test_a_film_gives_sound_and_pictures_on_one_clock(tmp_path: Path) -> None:
     pictures = list(recording.pictures("front", 200_000))
     assert [(p.camera, p.rgb.shape) for p in pictures] == [("front", (64, 96, 3))] * 5
     assert [p.at_us for p in pictures] == pytest.approx([0, 200_000, 400_000, 600_000, 800_000], abs=50_000)
-    assert "an audio stream" in refuses(film(tmp_path / "silent.mp4", sound=False))
     assert not list(open_recording(encode(tmp_path / "call.ogg", "libopus", tones(48_000), 48_000)).pictures("x", 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "mpeg4"), ("b.mp4", "libx264"), ("c.webm", "libvpx"), ("d.avi", "mpeg4")]
+)
+def test_a_video_without_sound_is_opened_for_its_pictures(tmp_path: Path, name: str, codec: str) -> None:
+    recording = open_recording(film(tmp_path / name, sound=False, codec=codec))
+    assert (recording.has_sound, recording.has_video, recording.channels) == (False, True, 1)
+    assert recording.duration_us == pytest.approx(1_000_000, abs=110_000)
+    assert not list(recording.chunks())
+    assert not recording.truncated
+    assert [p.at_us for p in recording.pictures("x", 200_000)] == pytest.approx(
+        range(0, 1_000_000, 200_000), abs=50_000
+    )
+
+
+def test_a_file_with_neither_sound_nor_video_is_an_error(tmp_path: Path) -> None:
+    path = film(tmp_path / "call.mp4", sound=False)
+    path.write_bytes(path.read_bytes().replace(b"vide", b"meta").replace(b"mp4v", b"mett"))
+    assert "expected sound or video that decodes, found data in mov" in refuses(path)
+
+
+def test_a_film_of_an_unknown_codec_has_only_its_sound(tmp_path: Path) -> None:
+    path = film(tmp_path / "silent.mp4", sound=False, codec="libx264")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    assert "expected sound or video that decodes, found video in mov" in refuses(path)
+    path = film(tmp_path / "call.mp4", codec="libx264")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    recording = open_recording(path)
+    assert (recording.has_sound, recording.has_video, recording.video_codec) == (True, False, None)
+    assert recording.rotation_degrees() == 0
+    assert len(read(recording)) >= 48_000
+
+
+def test_a_silent_film_in_which_nothing_decodes_is_an_error(tmp_path: Path) -> None:
+    path = films.film(tmp_path / "call.mp4", [drawn(n) for n in range(5)])
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    size = int.from_bytes(data[start - 8 : start - 4], "big") - 8
+    data[start : start + size] = bytes(size)
+    path.write_bytes(data)
+    assert "nothing decodes" in refuses(path)
+
+
+def test_a_video_of_a_moment_is_too_short(tmp_path: Path) -> None:
+    path = films.film(tmp_path / "call.mp4", [drawn(0)], rate=25)
+    assert "expected at least 0.1 s of video, found 0.04 s" in refuses(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "coding"),
+    [
+        ("a.mp4", "libx264", "h264"),
+        ("b.mp4", "libx265", "h265"),
+        ("c.webm", "libvpx", "vp8"),
+        ("d.webm", "libvpx-vp9", "vp9"),
+        ("e.ts", "libx264", "h264"),
+    ],
+)
+def test_a_film_can_be_streamed_as_it_is_coded(tmp_path: Path, name: str, codec: str, coding: VideoCodec) -> None:
+    pictures = [drawn(number) for number in range(40)]
+    recording = open_recording(films.film(tmp_path / name, pictures, codec=codec, sound_s=2.0))
+    assert recording.video_codec == coding
+    decoder = StreamDecoder(coding)
+    streamed = [p for frame in recording.coded_frames("x") if (p := decoder.decode(frame)) is not None]
+    recorded = list(recording.pictures("x", 200_000))
+    assert len(recorded) - 2 <= len(streamed) <= len(recorded)
+    for ours, theirs in zip(streamed, recorded, strict=False):
+        assert ours.at_us == pytest.approx(theirs.at_us, abs=2)
+        np.testing.assert_array_equal(ours.rgb, theirs.rgb)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("b.webm", "libvpx"), ("c.mp4", "libx265")])
+def test_a_damaged_film_is_streamed_as_far_as_it_goes(tmp_path: Path, name: str, codec: str) -> None:
+    path = films.film(tmp_path / name, [drawn(n) for n in range(60)], codec=codec, sound_s=3.0)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(20):
+        data = bytearray(whole)
+        for at in rng.integers(len(data), size=40):
+            data[at] = rng.integers(256)
+        path.write_bytes(data)
+        with suppress(InvalidInputError):
+            recording = open_recording(path)
+            frames = list(recording.coded_frames("x"))
+            assert all(frame.image and frame.at_us >= 0 for frame in frames)
+            assert recording.rotation_degrees() in (0, 90, 180, 270)
+            list(recording.pictures("x", 200_000))
+            list(recording.chunks())
+
+
+def test_a_film_of_another_codec_is_not_streamed_as_it_is(tmp_path: Path) -> None:
+    recording = open_recording(film(tmp_path / "call.mp4"))
+    assert recording.video_codec is None
+    assert not list(recording.coded_frames("x"))
+
+
+def test_a_film_of_too_large_pictures_gives_none(tmp_path: Path) -> None:
+    recording = open_recording(
+        films.film(tmp_path / "call.mp4", [np.zeros((5_200, 8_000, 3), np.uint8)] * 2, codec="mpeg4", sound_s=1.0)
+    )
+    assert recording.has_video
+    assert not list(recording.pictures("x", 1))
 
 
 @pytest.mark.parametrize(("turned", "corner"), [(90, "right"), (270, "left")])
 def test_a_film_taken_with_the_phone_on_its_side_is_turned_upright(tmp_path: Path, turned: int, corner: str) -> None:
     (picture, *_) = open_recording(film(tmp_path / "phone.mp4", turned=turned)).pictures("front", 200_000)
     assert picture.rgb.shape == (96, 64, 3)
-    top = picture.rgb[:20, -20:] if corner == "right" else picture.rgb[-20:, :20]
+    top = picture.rgb[:16, -16:] if corner == "right" else picture.rgb[-16:, :16]
     assert top.mean() > 200
+    assert open_recording(tmp_path / "phone.mp4").rotation_degrees() == turned
+    assert open_recording(film(tmp_path / "upright.mp4")).rotation_degrees() == 0
 
 
 def test_pictures_at_uneven_times_keep_them(tmp_path: Path) -> None:

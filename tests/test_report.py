@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from affectline.models.errors import InvalidInputError
-from affectline.pipelines.timeline import CallTimeline, SuggestionFeedback
+from affectline.pipelines.timeline import CallTimeline, Notice, SuggestionFeedback
 from affectline.server.exports import from_json
 from affectline.server.report import render_html
 
@@ -347,3 +347,30 @@ def test_a_written_conversation_without_consent_opens(open_report) -> None:
     timeline = replace(written_timeline(), utterances=(), moments=(), suggestions=(), duration_us=0)
     page = open_report(replace(timeline, summary=replace(timeline.summary, highlights=())))
     assert "consent was recorded" in page.locator("#transcript").inner_text()
+
+
+def test_a_call_without_sound_says_so(open_report) -> None:
+    timeline = sample_timeline()
+    assert "kHz audio" in open_report(timeline).locator("#facts").inner_text()
+    silent = tuple(Notice("no_sound", "No sound came.", 0, party.id) for party in timeline.participants)
+    page = open_report(replace(timeline, notices=silent))
+    assert "no sound" in page.locator("#facts").inner_text()
+    assert "kHz" not in page.locator("#facts").inner_text()
+    page = open_report(replace(timeline, notices=silent[:1]))
+    assert "kHz audio" in page.locator("#facts").inner_text()
+
+
+def test_the_scores_of_the_call_are_told_and_lead_to_their_quarter(open_report) -> None:
+    page = open_report(sample_timeline())
+    scores = page.locator("#scores").inner_text()
+    assert "Customer −0.4" in scores
+    assert "recovered" in scores
+    assert "Low points: voice 52 %, words 38 %" in scores
+    assert page.locator(".quarter").all_inner_texts() == ["−1.4", "−2.2", "−0.1", "+3.0"]
+    page.locator(".quarter").nth(1).click()
+    assert page.evaluate("location.hash") == "#t=46"
+
+
+@pytest.mark.parametrize("make", [empty_timeline, no_consent_timeline])
+def test_where_nothing_is_known_there_is_no_score(open_report, make) -> None:
+    assert open_report(make()).locator("#scores").inner_text() == ""

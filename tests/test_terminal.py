@@ -136,3 +136,11 @@ def test_places_and_times_of_the_axis_belong_together() -> None:
 )
 def test_clocks_have_hours_and_days_where_needed(at_s: float, expected: str) -> None:
     assert clock(round(at_s * 1_000_000)) == expected
+
+
+def test_scores_are_told_where_something_is_known() -> None:
+    assert "customer −0.4 over 83 s; by quarter −1.4, −2.2, −0.1, +3.0: recovered" in " ".join(
+        shown(sample_timeline()).split()
+    )
+    assert "Low points go with voice 52 %, words 38 %." in shown(sample_timeline())
+    assert "Scores" not in shown(empty_timeline())

@@ -119,7 +119,7 @@ async def test_all_paths_give_the_same_timeline(excerpt: Path) -> None:
     assert live.duration_us == SECONDS * 1_000_000
     assert {each.participant for each in live.utterances} == {"customer", "agent"}
     final = {each.id: each for each in replies if isinstance(each, Moment) and each.final}
-    assert final == {each.id: each for each in live.moments}
+    assert final == {each.id: each.as_live() for each in live.moments}
     spoken = {each.id: each for each in replies if isinstance(each, Utterance) and each.final}
     assert spoken == {each.id: each for each in live.utterances}
 
@@ -179,7 +179,7 @@ def test_turns_written_into_a_call_say_the_same_as_a_chat(engine: Engine) -> Non
     assert [(u.text, u.span, u.cues, u.language) for u in chat.utterances] == [
         (u.text, u.span, u.cues, u.language) for u in live.utterances
     ]
-    felt = {(m.participant, m.span): m.affect for m in live.moments}
+    said_then = {(m.participant, m.span): [c.estimate.scores for c in m.contributors] for m in live.moments}
     for moment in chat.moments:
-        assert felt[moment.participant, moment.span] == moment.affect
+        assert said_then[moment.participant, moment.span] == [c.estimate.scores for c in moment.contributors]
     assert {m.affect.label for m in chat.moments} >= {"frustrated", "grateful"}

@@ -33,6 +33,8 @@ from affectline.pipelines.timeline import (
     Consent,
     Contributor,
     CustomerHistory,
+    Driver,
+    DriverKind,
     Dynamics,
     EarlierCall,
     Fact,
@@ -40,14 +42,19 @@ from affectline.pipelines.timeline import (
     Moment,
     Notice,
     Participant,
+    PartyScores,
     Role,
+    Score,
     SpeechTurn,
     Suggestion,
     SuggestionFeedback,
     SuggestionKind,
     Summary,
+    Toward,
+    Trajectory,
     Utterance,
     Verdict,
+    VideoCodec,
     VocalSummary,
 )
 from affectline.protos.v1 import analyze_pb2, recordings_pb2, routing_pb2, timeline_pb2
@@ -148,6 +155,15 @@ TIMELINE = CallTimeline(
         SuggestionFeedback("s2", "corrected", 9, "anxious", "He was worried about the cost."),
     ),
     history=CustomerHistory((EarlierCall(2.5, "angry", "unresolved", "a bill", "a refund"), EarlierCall(0))),
+    scores=(
+        PartyScores(
+            "caller",
+            Score(Span(0, 2_500_000), -1.25, 1_000_000, {"angry": 0.75, "neutral": 0.25}),
+            (Score(Span(0, 625_000), 0.0, 5, {"neutral": 1.0}), Score(Span(625_000, 2_500_000), None, 0, {})),
+            "up_and_down",
+            (Driver("negative", "cue", "churn", 0.5), Driver("positive", "modality", "voice", 1.0)),
+        ),
+    ),
 )
 
 
@@ -194,6 +210,9 @@ def _fields(timeline: CallTimeline) -> dict[str, Any]:
     ("ours", "values"),
     [
         (Role, wire.ROLES),
+        (Trajectory, wire.TRAJECTORIES),
+        (Toward, wire.TOWARDS),
+        (DriverKind, wire.DRIVER_KINDS),
         (Consent, wire.CONSENTS),
         (Label, wire.EMOTIONS),
         (Modality, wire.MODALITIES),
@@ -202,6 +221,7 @@ def _fields(timeline: CallTimeline) -> dict[str, Any]:
         (Verdict, wire.VERDICTS),
         (CallOutcome, wire.OUTCOMES),
         (Evidence, wire.ROUTING_EVIDENCE),
+        (VideoCodec, wire.VIDEO_CODECS),
     ],
 )
 def test_every_name_has_a_value_on_the_wire(ours: Any, values: Mapping[str, object]) -> None:
@@ -287,6 +307,17 @@ def test_recording_config_needs_no_audio_format() -> None:
     message = recordings_pb2.RecordingConfig(name="a call", participants=[party(channel=7)], request_id="r1")
     config = wire.read_recording_config(message)
     assert (config.name, config.participants[0].channel, config.request_id) == ("a call", 7, "r1")
+    assert (config.video_participant, config.ignore_video) == (None, False)
+    message.video_participant = "x"
+    assert wire.read_recording_config(message).video_participant == "x"
+    message.ignore_video = True
+    with pytest.raises(wire.MessageError, match="ignore_video: expected it not to be set with a video_participant"):
+        wire.read_recording_config(message)
+    message.video_participant = "nobody"
+    with pytest.raises(wire.MessageError, match="video_participant: expected the id of a participant"):
+        wire.read_recording_config(message)
+    message.video_participant = ""
+    assert wire.read_recording_config(message).ignore_video
     message.participants[0].channel = 8
     message.request_id = "x" * 129
     with pytest.raises(wire.MessageError, match=r"request_id.*channel"):
@@ -423,13 +454,22 @@ def test_cameras_are_read_as_they_were_written_and_slips_are_named() -> None:
     )
     assert config.cameras == (Camera("face", "anna", "front"), Camera("back", "anna", "rear"))
     assert wire.read_call_config(wire.call_config(config, audio).config) == (config, audio)
+    streamed = analyze_pb2.Camera(
+        id="face", participant="anna", facing=front, codec=wire.VIDEO_CODECS["h264"], rotation_degrees=270
+    )
+    config, audio = wire.read_call_config(config_message(cameras=[streamed]))
+    assert config.cameras == (Camera("face", "anna", "front", "h264", 270),)
+    assert wire.read_call_config(wire.call_config(config, audio).config) == (config, audio)
     slips = [camera("", "anna", front), camera("b", "nobody", rear), camera("c", "anna", 0), camera("c", "anna", front)]
+    slips[1].codec, slips[1].rotation_degrees = 77, 45  # type: ignore[assignment]
     with pytest.raises(wire.MessageError) as caught:
         wire.read_call_config(config_message(cameras=slips))
     fields = [field for field, _ in caught.value.problems]
     assert fields == [
         "config.cameras[0].id",
         "config.cameras[1].participant",
+        "config.cameras[1].codec",
+        "config.cameras[1].rotation_degrees",
         "config.cameras[2].facing",
         "config.cameras[3].id",
         "config.cameras[3].facing",

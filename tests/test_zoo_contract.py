@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
+from affectline.models.errors import InvalidInputError
 from affectline.models.labels import LABELS
 from affectline.models.ports import RATE_HZ, Task
 from affectline.models.registry import ModelSpec, all_models, load_model
 from affectline.models.runtime import Runtime
-from affectline.models.signals import F32, AffectScores, Encoding
+from affectline.models.signals import F32, AffectScores, Encoding, Expressions
 from affectline.models.store import Store, default_root
-from affectline.models.zoo import centerface
+from affectline.models.zoo import centerface, mini_xception
 
 pytestmark = pytest.mark.contract
 
@@ -99,14 +102,22 @@ def check_face_detector(model: Any) -> None:
 
 
 def check_expression(model: Any) -> None:
-    faces = np.random.default_rng(0).uniform(0, 255, (3, model.side, model.side)).astype(np.float32)
+    left, top, right, bottom = model.crop
+    assert left < right
+    assert top < bottom
+    faces = np.random.default_rng(0).integers(0, 256, (3, model.side, model.side, 3), np.uint8)
     assert sum(model.prior[label] for label in model.labels) == pytest.approx(1)
-    found = model.estimate(faces)
-    assert found.shape == (3, len(model.labels))
+    found: Expressions = model.estimate(faces)
+    assert found.probabilities.shape == (3, len(model.labels))
     assert set(model.labels) <= set(LABELS)
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(model.estimate(faces[:1]), found[:1], atol=1e-5)
-    assert model.estimate(faces[:0]).shape == (0, len(model.labels))
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(model.estimate(faces[:1]).probabilities, found.probabilities[:1], atol=1e-5)
+    assert model.estimate(faces[:0]).probabilities.shape == (0, len(model.labels))
+    if found.valence_arousal is not None:
+        assert found.valence_arousal.shape == (3, 2)
+        assert np.abs(found.valence_arousal).max() <= 1
+    with pytest.raises(InvalidInputError, match=rf"expected faces \[n, {model.side}, {model.side}, 3\], found"):
+        model.estimate(faces[:, 1:])
 
 
 CHECKS: dict[Task, Callable[[Any], None]] = {
@@ -160,6 +171,21 @@ def test_converted_centerface_equals_the_published_graph(tmp_path: Path) -> None
     ours, theirs = converted.run({"rgb": rgb}), published.run({"input.1": rgb})
     for (name, array), expected in zip(ours.items(), theirs.values(), strict=True):
         np.testing.assert_allclose(array, expected, atol=1e-4, err_msg=name)
+
+
+def test_networks_of_gray_faces_see_what_opencv_makes_of_colour() -> None:
+    """To the last bit, as the networks themselves answer for one gray face after another."""
+    for name, side in (("expression", 48), ("mini-xception", 64)):
+        faces = np.random.default_rng(1).integers(0, 256, (5, side, side, 3), np.uint8)
+        gray = np.stack([cv2.cvtColor(face, cv2.COLOR_RGB2GRAY) for face in faces]).astype(np.float32)[:, None]
+        if name == "expression":
+            session = Runtime(threads=1).session(Path(mini_xception.__file__).parent / "expression.onnx")
+            both = session.run({"gray": np.concatenate((gray / 255, gray[..., ::-1] / 255))})["logits"]
+            expected = softmax(both, axis=1).reshape(2, 5, 7).mean(axis=0)
+        else:
+            session = Runtime(threads=1).session(Store(default_root()).folder(mini_xception.ARTIFACT) / "model.onnx")
+            expected = session.run({"gray": gray / 127.5 - 1})["probabilities"]
+        np.testing.assert_array_equal(load(name).estimate(faces).probabilities, expected)
 
 
 @pytest.mark.skipif(not CLIPS.exists(), reason="the clips are not part of the repository")

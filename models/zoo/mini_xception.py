@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 
 from affectline.models.convert.mini_xception import convert
 from affectline.models.errors import InvalidInputError
 from affectline.models.labels import Label
+from affectline.models.ports import WHOLE
 from affectline.models.registry import ModelSpec
 from affectline.models.runtime import Runtime
-from affectline.models.signals import F32
+from affectline.models.signals import F32, U8, Expressions
 from affectline.models.store import Artifact, Packaged, RawFile, Wheel, WheelMember
 
 SIDE = 64
@@ -29,9 +31,21 @@ PRIOR: Final[Mapping[Label, float]] = dict.fromkeys(LABEL_OF_CLASS.values(), 0.1
 """By convention: most faces in front of a camera are neutral ones."""
 
 
+def gray_of(rgb: U8, side: int) -> F32:
+    """Faces, RGB [n, side, side, 3] -> gray [n, side, side] in [0, 255], whole numbers.
+
+    Luma of ITU-R BT.601. Raises InvalidInputError on another shape.
+    """
+    if rgb.ndim != 4 or rgb.shape[1:] != (side, side, 3):
+        raise InvalidInputError(f"expected faces [n, {side}, {side}, 3], found {rgb.shape}")
+    gray = [cv2.cvtColor(face, cv2.COLOR_RGB2GRAY) for face in rgb]
+    return np.asarray(gray, np.float32).reshape(len(rgb), side, side)
+
+
 class MiniXception:
     model = "mini-xception@25.10.3"
     side = SIDE
+    crop = WHOLE
     labels: tuple[Label, ...] = tuple(LABEL_OF_CLASS.values())
     """Of the columns that `estimate` gives."""
     prior = PRIOR
@@ -39,15 +53,10 @@ class MiniXception:
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self._session = runtime.session(folder / "model.onnx")
 
-    def estimate(self, gray: F32) -> F32:
-        """Aligned faces, gray [n, 64, 64] in [0, 255] -> probabilities [n, 7], rows summing to 1.
-
-        Raises InvalidInputError on another shape.
-        """
-        if gray.ndim != 3 or gray.shape[1:] != (SIDE, SIDE):
-            raise InvalidInputError(f"expected gray faces [n, {SIDE}, {SIDE}], found {gray.shape}")
-        scaled = gray[:, None].astype(np.float32) / 127.5 - 1
-        return self._session.run({"gray": scaled})["probabilities"]
+    def estimate(self, rgb: U8) -> Expressions:
+        """Aligned faces, RGB [n, 64, 64, 3] -> probabilities [n, 7]. Raises InvalidInputError on another shape."""
+        scaled = gray_of(rgb, SIDE)[:, None] / 127.5 - 1
+        return Expressions(self._session.run({"gray": scaled})["probabilities"])
 
 
 _WHEELS = (

@@ -95,7 +95,7 @@ class VoiceHead:
         self.unsure_below = float(found["unsure_below"][0])
         """Less confident than this, it takes no side: `labels` are the prior. Set in training by risk and coverage."""
         even = dict.fromkeys(self.classes, 1 / len(self.classes))
-        self.prior = labels_of(even)
+        self.prior: Mapping[Label, float] = labels_of(even)
         """It is trained with all classes counting the same."""
 
     def features(self, encoding: Encoding, start_frame: int, end_frame: int) -> F32:

@@ -3,6 +3,7 @@
 isort:skip_file
 The live path: media of one call in, its emotion timeline out, on one stream."""
 
+from affectline.protos.v1 import calls_pb2 as _calls_pb2
 from affectline.protos.v1 import timeline_pb2 as _timeline_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -76,6 +77,42 @@ CAMERA_FACING_REAR: CameraFacing.ValueType  # 2
 """At the surroundings; never used for emotion."""
 Global___CameraFacing: _TypeAlias = CameraFacing  # noqa: Y015
 
+class _VideoCodec:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VideoCodecEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VideoCodec.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VIDEO_CODEC_UNSPECIFIED: _VideoCodec.ValueType  # 0
+    """No stream: each picture is one of its own, JPEG, PNG or WebP."""
+    VIDEO_CODEC_H264: _VideoCodec.ValueType  # 1
+    """H.264 (AVC), access units as Annex B."""
+    VIDEO_CODEC_H265: _VideoCodec.ValueType  # 2
+    """H.265 (HEVC), access units as Annex B."""
+    VIDEO_CODEC_VP8: _VideoCodec.ValueType  # 3
+    """VP8."""
+    VIDEO_CODEC_VP9: _VideoCodec.ValueType  # 4
+    """VP9."""
+    VIDEO_CODEC_AV1: _VideoCodec.ValueType  # 5
+    """AV1, temporal units."""
+
+class VideoCodec(_VideoCodec, metaclass=_VideoCodecEnumTypeWrapper):
+    """How a camera's stream is coded."""
+
+VIDEO_CODEC_UNSPECIFIED: VideoCodec.ValueType  # 0
+"""No stream: each picture is one of its own, JPEG, PNG or WebP."""
+VIDEO_CODEC_H264: VideoCodec.ValueType  # 1
+"""H.264 (AVC), access units as Annex B."""
+VIDEO_CODEC_H265: VideoCodec.ValueType  # 2
+"""H.265 (HEVC), access units as Annex B."""
+VIDEO_CODEC_VP8: VideoCodec.ValueType  # 3
+"""VP8."""
+VIDEO_CODEC_VP9: VideoCodec.ValueType  # 4
+"""VP9."""
+VIDEO_CODEC_AV1: VideoCodec.ValueType  # 5
+"""AV1, temporal units."""
+Global___VideoCodec: _TypeAlias = VideoCodec  # noqa: Y015
+
 class _GapReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -90,6 +127,8 @@ class _GapReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GapReason.V
     """Media was lost on the way."""
     GAP_REASON_MUTE: _GapReason.ValueType  # 3
     """The line was muted."""
+    GAP_REASON_NO_SOUND: _GapReason.ValueType  # 4
+    """There is none, as of a camera without a microphone."""
 
 class GapReason(_GapReason, metaclass=_GapReasonEnumTypeWrapper):
     """Why no media came, or why it must not be used."""
@@ -102,6 +141,8 @@ GAP_REASON_LOSS: GapReason.ValueType  # 2
 """Media was lost on the way."""
 GAP_REASON_MUTE: GapReason.ValueType  # 3
 """The line was muted."""
+GAP_REASON_NO_SOUND: GapReason.ValueType  # 4
+"""There is none, as of a camera without a microphone."""
 Global___GapReason: _TypeAlias = GapReason  # noqa: Y015
 
 @_typing.final
@@ -113,22 +154,32 @@ class Camera(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     PARTICIPANT_FIELD_NUMBER: _builtins.int
     FACING_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
+    ROTATION_DEGREES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The sender's name for it; 1 to 64 characters, unique in the call."""
     participant: _builtins.str
     """Id of the party it shows."""
     facing: Global___CameraFacing.ValueType
     """Which way it looks; one front camera per party."""
+    codec: Global___VideoCodec.ValueType
+    """How its stream is coded; unspecified when each of its pictures is one of its own."""
+    rotation_degrees: _builtins.int
+    """0, 90, 180 or 270: how far its pictures are to be turned clockwise to be upright, beyond what they say themselves
+    (EXIF, or a stream's display orientation).
+    """
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         participant: _builtins.str = ...,
         facing: Global___CameraFacing.ValueType = ...,
+        codec: Global___VideoCodec.ValueType = ...,
+        rotation_degrees: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facing", b"facing", "id", b"id", "participant", b"participant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "facing", b"facing", "id", b"id", "participant", b"participant", "rotation_degrees", b"rotation_degrees"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,6 +200,7 @@ class CallConfig(_message.Message):
     INTERIM_RESULTS_FIELD_NUMBER: _builtins.int
     CAMERAS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
     encoding: Global___AudioEncoding.ValueType
@@ -173,6 +225,10 @@ class CallConfig(_message.Message):
     def history(self) -> _timeline_pb2.CustomerHistory:
         """What is known of the customer before the call; absent when nothing is."""
 
+    @_builtins.property
+    def details(self) -> _calls_pb2.CallDetails:
+        """What is kept with the call."""
+
     def __init__(
         self,
         *,
@@ -185,10 +241,11 @@ class CallConfig(_message.Message):
         interim_results: _builtins.bool = ...,
         cameras: _abc.Iterable[Global___Camera] | None = ...,
         history: _timeline_pb2.CustomerHistory | None = ...,
+        details: _calls_pb2.CallDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "history", b"history", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "details", b"details", "history", b"history", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "audio_channel_count", b"audio_channel_count", "cameras", b"cameras", "encoding", b"encoding", "history", b"history", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "audio_channel_count", b"audio_channel_count", "cameras", b"cameras", "details", b"details", "encoding", b"encoding", "history", b"history", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
     _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015
@@ -233,7 +290,11 @@ Global___Audio: _TypeAlias = Audio  # noqa: Y015
 
 @_typing.final
 class VideoFrame(_message.Message):
-    """One picture of one camera. Five per second are enough; when the service is busy the newest counts."""
+    """One picture of one camera. Five per second are enough; when the service is busy the newest counts.
+
+    Of a camera with a codec, one frame of its stream: all of them are sent, in the order of decoding. Each key frame
+    comes with its parameter sets, every few seconds; after a loss on the way nothing is sent up to the next one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -243,7 +304,9 @@ class VideoFrame(_message.Message):
     camera: _builtins.str
     """Id of a camera of the configuration."""
     image: _builtins.bytes
-    """JPEG, PNG or WebP of at most 40 million pixels."""
+    """JPEG, PNG or WebP of at most 40 million pixels; or one frame of the camera's stream (an access unit of H.264 or H.265,
+    a frame of VP8 or VP9, a temporal unit of AV1) of at most 10 million.
+    """
     at_us: _builtins.int
     """When it was taken."""
     def __init__(
@@ -552,6 +615,7 @@ class AnalyzeTextRequest(_message.Message):
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the conversation by; 1 to 256 characters; never logged."""
     language: _builtins.str
@@ -566,6 +630,10 @@ class AnalyzeTextRequest(_message.Message):
         they also stay below the server's largest message, 4 MiB by default.
         """
 
+    @_builtins.property
+    def details(self) -> _calls_pb2.CallDetails:
+        """What is kept with the conversation."""
+
     def __init__(
         self,
         *,
@@ -573,10 +641,11 @@ class AnalyzeTextRequest(_message.Message):
         participants: _abc.Iterable[_timeline_pb2.Participant] | None = ...,
         language: _builtins.str | None = ...,
         turns: _abc.Iterable[Global___TextEvent] | None = ...,
+        details: _calls_pb2.CallDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language", "name", b"name", "participants", b"participants", "turns", b"turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "language", b"language", "name", b"name", "participants", b"participants", "turns", b"turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015

@@ -59,6 +59,9 @@ class AnalyzeServiceServicer:
         a breach of the protocol ends it with INVALID_ARGUMENT and google.rpc.BadRequest details. A
         caller that sends faster than the service works is slowed down by flow control.
 
+        Where the server keeps calls, a finished one is stored before its timeline is sent; when that fails, a notice says so.
+
+        ALREADY_EXISTS: a call is stored under this id.
         RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
         UNAVAILABLE: models are still loading. DEADLINE_EXCEEDED: nothing came for too long.
         """
@@ -73,7 +76,7 @@ class AnalyzeServiceServicer:
 
         INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory, the first 20
         of them. RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
-        UNAVAILABLE: models are still loading.
+        UNAVAILABLE: models are still loading. ALREADY_EXISTS: a call is stored under this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

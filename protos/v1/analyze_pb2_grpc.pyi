@@ -41,6 +41,9 @@ class AnalyzeServiceStub:
     a breach of the protocol ends it with INVALID_ARGUMENT and google.rpc.BadRequest details. A
     caller that sends faster than the service works is slowed down by flow control.
 
+    Where the server keeps calls, a finished one is stored before its timeline is sent; when that fails, a notice says so.
+
+    ALREADY_EXISTS: a call is stored under this id.
     RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
     UNAVAILABLE: models are still loading. DEADLINE_EXCEEDED: nothing came for too long.
     """
@@ -51,7 +54,7 @@ class AnalyzeServiceStub:
 
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory, the first 20
     of them. RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
-    UNAVAILABLE: models are still loading.
+    UNAVAILABLE: models are still loading. ALREADY_EXISTS: a call is stored under this id.
     """
 
 @_typing.type_check_only
@@ -67,6 +70,9 @@ class AnalyzeServiceAsyncStub(AnalyzeServiceStub):
     a breach of the protocol ends it with INVALID_ARGUMENT and google.rpc.BadRequest details. A
     caller that sends faster than the service works is slowed down by flow control.
 
+    Where the server keeps calls, a finished one is stored before its timeline is sent; when that fails, a notice says so.
+
+    ALREADY_EXISTS: a call is stored under this id.
     RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
     UNAVAILABLE: models are still loading. DEADLINE_EXCEEDED: nothing came for too long.
     """
@@ -77,7 +83,7 @@ class AnalyzeServiceAsyncStub(AnalyzeServiceStub):
 
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory, the first 20
     of them. RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
-    UNAVAILABLE: models are still loading.
+    UNAVAILABLE: models are still loading. ALREADY_EXISTS: a call is stored under this id.
     """
 
 class AnalyzeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -96,6 +102,9 @@ class AnalyzeServiceServicer(metaclass=_abc_1.ABCMeta):
         a breach of the protocol ends it with INVALID_ARGUMENT and google.rpc.BadRequest details. A
         caller that sends faster than the service works is slowed down by flow control.
 
+        Where the server keeps calls, a finished one is stored before its timeline is sent; when that fails, a notice says so.
+
+        ALREADY_EXISTS: a call is stored under this id.
         RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
         UNAVAILABLE: models are still loading. DEADLINE_EXCEEDED: nothing came for too long.
         """
@@ -112,7 +121,7 @@ class AnalyzeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory, the first 20
         of them. RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): as many calls run as this server takes.
-        UNAVAILABLE: models are still loading.
+        UNAVAILABLE: models are still loading. ALREADY_EXISTS: a call is stored under this id.
         """
 
 def add_AnalyzeServiceServicer_to_server(servicer: AnalyzeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,6 +3,7 @@
 isort:skip_file
 The recorded path: a file in, its emotion timeline out, as a job that can be watched."""
 
+from affectline.protos.v1 import calls_pb2 as _calls_pb2
 from affectline.protos.v1 import timeline_pb2 as _timeline_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -67,15 +68,26 @@ class RecordingConfig(_message.Message):
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VIDEO_PARTICIPANT_FIELD_NUMBER: _builtins.int
+    IGNORE_VIDEO_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
     language: _builtins.str
     """ISO 639-1 code when known, e.g. "en"; absent detects it per utterance."""
     request_id: _builtins.str
     """A unique id of the caller's choosing, at most 128 characters: sending it again gives the same job."""
+    video_participant: _builtins.str
+    """Id of the party whose face the file's video shows. Empty: the customer's, where there is one customer."""
+    ignore_video: _builtins.bool
+    """The video shows nobody's face and is not looked at."""
     @_builtins.property
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[_timeline_pb2.Participant]:
-        """One to eight, each on a channel of its own that the file must have."""
+        """One to eight, each on a channel of its own that the file must have, unless it has no sound."""
+
+    @_builtins.property
+    def details(self) -> _calls_pb2.CallDetails:
+        """What is kept with the call; without an id it gets the job's."""
 
     def __init__(
         self,
@@ -84,10 +96,13 @@ class RecordingConfig(_message.Message):
         participants: _abc.Iterable[_timeline_pb2.Participant] | None = ...,
         language: _builtins.str | None = ...,
         request_id: _builtins.str = ...,
+        video_participant: _builtins.str = ...,
+        ignore_video: _builtins.bool = ...,
+        details: _calls_pb2.CallDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "language", b"language", "name", b"name", "participants", b"participants", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "ignore_video", b"ignore_video", "language", b"language", "name", b"name", "participants", b"participants", "request_id", b"request_id", "video_participant", b"video_participant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
@@ -108,6 +123,7 @@ class RecordingJob(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Given by the server."""
     name: _builtins.str
@@ -118,6 +134,8 @@ class RecordingJob(_message.Message):
     """In [0, 1]; 1 once succeeded. Stays 0 while running when the file does not tell its length."""
     error: _builtins.str
     """Why it failed, in plain words; empty otherwise."""
+    call_id: _builtins.str
+    """Id under which the call is kept, where the server keeps calls."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the upload was complete."""
@@ -136,10 +154,11 @@ class RecordingJob(_message.Message):
         error: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "name", b"name", "progress", b"progress", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "call_id", b"call_id", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "name", b"name", "progress", b"progress", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
     _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015

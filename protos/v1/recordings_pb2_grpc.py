@@ -78,7 +78,8 @@ class RecordingServiceServicer:
         later ones the file.
 
         INVALID_ARGUMENT (with google.rpc.BadRequest): the configuration, the order of messages or the size is
-        wrong. ALREADY_EXISTS: the request id was used with another configuration. RESOURCE_EXHAUSTED
+        wrong. ALREADY_EXISTS: the request id was used with another configuration, or a call is stored
+        under this id. RESOURCE_EXHAUSTED
         (with google.rpc.RetryInfo): too many jobs upload, wait or run. UNAVAILABLE: models are still loading.
         A file that cannot be read makes the job fail, with the reason in its error.
         """

@@ -334,33 +334,33 @@ PRIORITY_HIGH: Priority.ValueType  # 3
 """Now."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
-class _FeedbackVerdict:
+class _Verdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _FeedbackVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedbackVerdict.ValueType], _builtins.type):
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    FEEDBACK_VERDICT_UNSPECIFIED: _FeedbackVerdict.ValueType  # 0
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
     """Not said; refused."""
-    FEEDBACK_VERDICT_ACCEPTED: _FeedbackVerdict.ValueType  # 1
+    VERDICT_ACCEPTED: _Verdict.ValueType  # 1
     """Did it, or found it right."""
-    FEEDBACK_VERDICT_DISMISSED: _FeedbackVerdict.ValueType  # 2
+    VERDICT_DISMISSED: _Verdict.ValueType  # 2
     """Did not want it: the same action is not suggested again in this call, unless its priority is high."""
-    FEEDBACK_VERDICT_CORRECTED: _FeedbackVerdict.ValueType  # 3
+    VERDICT_CORRECTED: _Verdict.ValueType  # 3
     """Says what would have been right."""
 
-class FeedbackVerdict(_FeedbackVerdict, metaclass=_FeedbackVerdictEnumTypeWrapper):
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """What an agent made of a suggestion."""
 
-FEEDBACK_VERDICT_UNSPECIFIED: FeedbackVerdict.ValueType  # 0
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
 """Not said; refused."""
-FEEDBACK_VERDICT_ACCEPTED: FeedbackVerdict.ValueType  # 1
+VERDICT_ACCEPTED: Verdict.ValueType  # 1
 """Did it, or found it right."""
-FEEDBACK_VERDICT_DISMISSED: FeedbackVerdict.ValueType  # 2
+VERDICT_DISMISSED: Verdict.ValueType  # 2
 """Did not want it: the same action is not suggested again in this call, unless its priority is high."""
-FEEDBACK_VERDICT_CORRECTED: FeedbackVerdict.ValueType  # 3
+VERDICT_CORRECTED: Verdict.ValueType  # 3
 """Says what would have been right."""
-Global___FeedbackVerdict: _TypeAlias = FeedbackVerdict  # noqa: Y015
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _CallOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -429,6 +429,94 @@ FACT_KIND_COMMITMENT: FactKind.ValueType  # 2
 FACT_KIND_OPEN_QUESTION: FactKind.ValueType  # 3
 """A question that the other party left unanswered."""
 Global___FactKind: _TypeAlias = FactKind  # noqa: Y015
+
+class _Trajectory:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TrajectoryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trajectory.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRAJECTORY_UNSPECIFIED: _Trajectory.ValueType  # 0
+    """Not said; never sent."""
+    TRAJECTORY_RECOVERED: _Trajectory.ValueType  # 1
+    """Ends a point or more above its lowest quarter, and near its highest."""
+    TRAJECTORY_WORSENED: _Trajectory.ValueType  # 2
+    """Ends a point or more below its highest quarter, and near its lowest."""
+    TRAJECTORY_FLAT: _Trajectory.ValueType  # 3
+    """No two quarters differ by a point."""
+    TRAJECTORY_UP_AND_DOWN: _Trajectory.ValueType  # 4
+    """Everything else."""
+    TRAJECTORY_TOO_LITTLE_KNOWN: _Trajectory.ValueType  # 5
+    """Fewer than two quarters with 3 s of known affect, or less than 10 s in them."""
+
+class Trajectory(_Trajectory, metaclass=_TrajectoryEnumTypeWrapper):
+    """Where a party's scores went from quarter to quarter."""
+
+TRAJECTORY_UNSPECIFIED: Trajectory.ValueType  # 0
+"""Not said; never sent."""
+TRAJECTORY_RECOVERED: Trajectory.ValueType  # 1
+"""Ends a point or more above its lowest quarter, and near its highest."""
+TRAJECTORY_WORSENED: Trajectory.ValueType  # 2
+"""Ends a point or more below its highest quarter, and near its lowest."""
+TRAJECTORY_FLAT: Trajectory.ValueType  # 3
+"""No two quarters differ by a point."""
+TRAJECTORY_UP_AND_DOWN: Trajectory.ValueType  # 4
+"""Everything else."""
+TRAJECTORY_TOO_LITTLE_KNOWN: Trajectory.ValueType  # 5
+"""Fewer than two quarters with 3 s of known affect, or less than 10 s in them."""
+Global___Trajectory: _TypeAlias = Trajectory  # noqa: Y015
+
+class _Toward:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TowardEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Toward.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOWARD_UNSPECIFIED: _Toward.ValueType  # 0
+    """Not said; never sent."""
+    TOWARD_NEGATIVE: _Toward.ValueType  # 1
+    """The most unpleasant seconds: valence of -0.3 or lower."""
+    TOWARD_POSITIVE: _Toward.ValueType  # 2
+    """The most pleasant seconds: valence of 0.3 or higher."""
+
+class Toward(_Toward, metaclass=_TowardEnumTypeWrapper):
+    """Which extremes something goes with."""
+
+TOWARD_UNSPECIFIED: Toward.ValueType  # 0
+"""Not said; never sent."""
+TOWARD_NEGATIVE: Toward.ValueType  # 1
+"""The most unpleasant seconds: valence of -0.3 or lower."""
+TOWARD_POSITIVE: Toward.ValueType  # 2
+"""The most pleasant seconds: valence of 0.3 or higher."""
+Global___Toward: _TypeAlias = Toward  # noqa: Y015
+
+class _DriverKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DriverKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DriverKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DRIVER_KIND_UNSPECIFIED: _DriverKind.ValueType  # 0
+    """Not said; never sent."""
+    DRIVER_KIND_MODALITY: _DriverKind.ValueType  # 1
+    """Where the evidence came from."""
+    DRIVER_KIND_CUE: _DriverKind.ValueType  # 2
+    """What was said."""
+    DRIVER_KIND_STAGE: _DriverKind.ValueType  # 3
+    """What that part of the call was for."""
+
+class DriverKind(_DriverKind, metaclass=_DriverKindEnumTypeWrapper):
+    """What kind of thing goes with the extremes."""
+
+DRIVER_KIND_UNSPECIFIED: DriverKind.ValueType  # 0
+"""Not said; never sent."""
+DRIVER_KIND_MODALITY: DriverKind.ValueType  # 1
+"""Where the evidence came from."""
+DRIVER_KIND_CUE: DriverKind.ValueType  # 2
+"""What was said."""
+DRIVER_KIND_STAGE: DriverKind.ValueType  # 3
+"""What that part of the call was for."""
+Global___DriverKind: _TypeAlias = DriverKind  # noqa: Y015
 
 @_typing.final
 class Span(_message.Message):
@@ -949,6 +1037,7 @@ class Moment(_message.Message):
     SPEECH_RATIO_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     IS_FINAL_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique within the call."""
     participant: _builtins.str
@@ -962,14 +1051,14 @@ class Moment(_message.Message):
     revision: _builtins.int
     """Counts up from 0 with each replacement."""
     is_final: _builtins.bool
-    """Whether this moment will not change any more."""
+    """Whether this moment will not change any more while the call runs."""
     @_builtins.property
     def span(self) -> Global___Span:
         """The second."""
 
     @_builtins.property
     def affect(self) -> Global___Affect:
-        """The fused answer."""
+        """The fused answer; in the complete timeline, in the light of what came after, too."""
 
     @_builtins.property
     def contributors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contributor]:
@@ -978,6 +1067,10 @@ class Moment(_message.Message):
     @_builtins.property
     def absent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Absence]:
         """What it had to do without."""
+
+    @_builtins.property
+    def live(self) -> Global___Affect:
+        """Only in the complete timeline: the answer that was final while the call ran, where it is another one."""
 
     def __init__(
         self,
@@ -993,17 +1086,22 @@ class Moment(_message.Message):
         speech_ratio: _builtins.float = ...,
         revision: _builtins.int = ...,
         is_final: _builtins.bool = ...,
+        live: Global___Affect | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_stress", b"_stress", "affect", b"affect", "level_dbfs", b"level_dbfs", "span", b"span", "stress", b"stress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_live", b"_live", "_stress", b"_stress", "affect", b"affect", "level_dbfs", b"level_dbfs", "live", b"live", "span", b"span", "stress", b"stress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_stress", b"_stress", "absent", b"absent", "affect", b"affect", "contributors", b"contributors", "id", b"id", "is_final", b"is_final", "level_dbfs", b"level_dbfs", "participant", b"participant", "revision", b"revision", "span", b"span", "speech_ratio", b"speech_ratio", "stress", b"stress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_live", b"_live", "_stress", b"_stress", "absent", b"absent", "affect", b"affect", "contributors", b"contributors", "id", b"id", "is_final", b"is_final", "level_dbfs", b"level_dbfs", "live", b"live", "participant", b"participant", "revision", b"revision", "span", b"span", "speech_ratio", b"speech_ratio", "stress", b"stress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__level_dbfs: _TypeAlias = _typing.Literal["level_dbfs"]  # noqa: Y015
     _WhichOneofArgType__level_dbfs: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs"]  # noqa: Y015
+    _WhichOneofReturnType__live: _TypeAlias = _typing.Literal["live"]  # noqa: Y015
+    _WhichOneofArgType__live: _TypeAlias = _typing.Literal["_live", b"_live"]  # noqa: Y015
     _WhichOneofReturnType__stress: _TypeAlias = _typing.Literal["stress"]  # noqa: Y015
     _WhichOneofArgType__stress: _TypeAlias = _typing.Literal["_stress", b"_stress"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__level_dbfs) -> _WhichOneofReturnType__level_dbfs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__live) -> _WhichOneofReturnType__live | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stress) -> _WhichOneofReturnType__stress | None: ...
 
@@ -1096,7 +1194,7 @@ class SuggestionFeedback(_message.Message):
     AT_US_FIELD_NUMBER: _builtins.int
     suggestion_id: _builtins.str
     """Id of the suggestion."""
-    verdict: Global___FeedbackVerdict.ValueType
+    verdict: Global___Verdict.ValueType
     """Required."""
     correction_emotion: Global___Emotion.ValueType
     """How the party felt in the agent's view; only of corrected, which needs this or correction_text."""
@@ -1108,7 +1206,7 @@ class SuggestionFeedback(_message.Message):
         self,
         *,
         suggestion_id: _builtins.str = ...,
-        verdict: Global___FeedbackVerdict.ValueType = ...,
+        verdict: Global___Verdict.ValueType = ...,
         correction_emotion: Global___Emotion.ValueType = ...,
         correction_text: _builtins.str = ...,
         at_us: _builtins.int = ...,
@@ -1615,6 +1713,162 @@ class Summary(_message.Message):
 Global___Summary: _TypeAlias = Summary  # noqa: Y015
 
 @_typing.final
+class ChangePoint(_message.Message):
+    """Where what a party feels turned into something else, and stayed so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    participant: _builtins.str
+    """Id of the party."""
+    at_us: _builtins.int
+    """When the new feeling began."""
+    before: Global___Emotion.ValueType
+    """What was felt until then."""
+    after: Global___Emotion.ValueType
+    """What is felt from then on."""
+    confidence: _builtins.float
+    """In [0, 1]: that both feelings were there."""
+    def __init__(
+        self,
+        *,
+        participant: _builtins.str = ...,
+        at_us: _builtins.int = ...,
+        before: Global___Emotion.ValueType = ...,
+        after: Global___Emotion.ValueType = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "at_us", b"at_us", "before", b"before", "confidence", b"confidence", "participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePoint: _TypeAlias = ChangePoint  # noqa: Y015
+
+@_typing.final
+class Score(_message.Message):
+    """How a stretch of the call felt to one party."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPAN_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    KNOWN_US_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """Mean valence of what is known, from -5 unpleasant to 5 pleasant; absent where nothing is."""
+    known_us: _builtins.int
+    """How much of the stretch has a category other than unknown, in microseconds."""
+    @_builtins.property
+    def span(self) -> Global___Span:
+        """When; the quarters of a call partition it."""
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmotionProbability]:
+        """Category to its share of the known time; empty where nothing is known."""
+
+    def __init__(
+        self,
+        *,
+        span: Global___Span | None = ...,
+        score: _builtins.float | None = ...,
+        known_us: _builtins.int = ...,
+        shares: _abc.Iterable[Global___EmotionProbability] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score", "span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "known_us", b"known_us", "score", b"score", "shares", b"shares", "span", b"span"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___Score: _TypeAlias = Score  # noqa: Y015
+
+@_typing.final
+class Driver(_message.Message):
+    """What goes with the most unpleasant or most pleasant seconds of a party."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOWARD_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    toward: Global___Toward.ValueType
+    """Which of them."""
+    kind: Global___DriverKind.ValueType
+    """What kind of thing it is."""
+    name: _builtins.str
+    """A modality, the kind of a cue, or the name of a stage, e.g. "voice", "churn", "identification"."""
+    share: _builtins.float
+    """In [0, 1]. Of a modality: its part in what pulled those seconds there; of a cue or a stage: of their time."""
+    def __init__(
+        self,
+        *,
+        toward: Global___Toward.ValueType = ...,
+        kind: Global___DriverKind.ValueType = ...,
+        name: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "share", b"share", "toward", b"toward"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Driver: _TypeAlias = Driver  # noqa: Y015
+
+@_typing.final
+class PartyScores(_message.Message):
+    """How the call as a whole felt to one party. Agents have none: it would be a score of a person at work."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    OVERALL_FIELD_NUMBER: _builtins.int
+    QUARTERS_FIELD_NUMBER: _builtins.int
+    TRAJECTORY_FIELD_NUMBER: _builtins.int
+    DRIVERS_FIELD_NUMBER: _builtins.int
+    participant: _builtins.str
+    """Id of the party."""
+    trajectory: Global___Trajectory.ValueType
+    """Where the scores went."""
+    @_builtins.property
+    def overall(self) -> Global___Score:
+        """Of the whole call."""
+
+    @_builtins.property
+    def quarters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Score]:
+        """Four; of equal length, in a written conversation with equally much written in them."""
+
+    @_builtins.property
+    def drivers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Driver]:
+        """Unpleasant ones first, then by kind, the largest first."""
+
+    def __init__(
+        self,
+        *,
+        participant: _builtins.str = ...,
+        overall: Global___Score | None = ...,
+        quarters: _abc.Iterable[Global___Score] | None = ...,
+        trajectory: Global___Trajectory.ValueType = ...,
+        drivers: _abc.Iterable[Global___Driver] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overall", b"overall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drivers", b"drivers", "overall", b"overall", "participant", b"participant", "quarters", b"quarters", "trajectory", b"trajectory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartyScores: _TypeAlias = PartyScores  # noqa: Y015
+
+@_typing.final
 class Timeline(_message.Message):
     """Everything known of one call.
 
@@ -1663,6 +1917,8 @@ class Timeline(_message.Message):
     SNAPSHOTS_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
     schema: _builtins.str
     """Version of this document's shape, e.g. "affectline.timeline/1"."""
     name: _builtins.str
@@ -1727,6 +1983,14 @@ class Timeline(_message.Message):
     def history(self) -> Global___CustomerHistory:
         """What was known of the customer before the call."""
 
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangePoint]:
+        """By time."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartyScores]:
+        """One for each party but agents."""
+
     def __init__(
         self,
         *,
@@ -1748,10 +2012,12 @@ class Timeline(_message.Message):
         snapshots: _abc.Iterable[Global___Snapshot] | None = ...,
         feedback: _abc.Iterable[Global___SuggestionFeedback] | None = ...,
         history: Global___CustomerHistory | None = ...,
+        changes: _abc.Iterable[Global___ChangePoint] | None = ...,
+        scores: _abc.Iterable[Global___PartyScores] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "history", b"history", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "feedback", b"feedback", "history", b"history", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "snapshots", b"snapshots", "speech_turns", b"speech_turns", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "changes", b"changes", "duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "feedback", b"feedback", "history", b"history", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "scores", b"scores", "snapshots", b"snapshots", "speech_turns", b"speech_turns", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
     _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015

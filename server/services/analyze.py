@@ -4,23 +4,29 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import monotonic
 from uuid import uuid4
 
 from affectline.models.errors import CapacityError, InvalidInputError
-from affectline.pipelines.chat import Chat
+from affectline.models.signals import EncodedFrame, FrameUse
 from affectline.pipelines.recorded import Session
 from affectline.pipelines.session import Input
-from affectline.pipelines.timeline import Notice, Output
+from affectline.pipelines.timeline import CallTimeline, Notice, Output
 from affectline.protos.v1 import analyze_pb2, timeline_pb2
 from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceServicer
 from affectline.server import wire
 from affectline.server.config import ServerConfig
+from affectline.server.services.keeper import Keeper
 from affectline.server.services.sessions import Context, Sessions, receive, receive_config, statuses
 
 CURSOR_EVERY_US = 1_000_000
 VIDEO_SHARE = 0.3
-"""Of a call's working time that pictures may take; sound goes first."""
+"""Of a call's working time that looking at pictures may take; sound goes first."""
+DECODE_SHARE = 0.2
+"""The same of decoding the frames of streams that are not looked at."""
+MAX_DEBT_S = 1.0
+"""So far decoding may run ahead of its share before a stream is left out up to a later key frame."""
 
 log = logging.getLogger("affectline.server")
 
@@ -34,17 +40,26 @@ class PictureBudget:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock`: seconds, going forward."""
         self._clock = clock
-        self._next_s = 0.0
+        self._look_s = self._decode_s = 0.0
+        """From when on there is time to look at one, and to decode one."""
+        self._skips = False
+        self._use: FrameUse = "look"
         self._started_s = 0.0
 
-    def take(self) -> bool:
-        """Whether there is time for a picture now; `done` must follow."""
+    def take(self) -> FrameUse:
+        """What there is time for now; `done` must follow when something is done."""
         self._started_s = self._clock()
-        return self._started_s >= self._next_s
+        # Once it skips, until all is paid back: the frames up to the next key frame are lost anyway.
+        self._skips = self._decode_s > self._started_s + (0 if self._skips else MAX_DEBT_S)
+        self._use = "skip" if self._skips else "look" if self._started_s >= self._look_s else "follow"
+        return self._use
 
     def done(self) -> None:
-        now_s = self._clock()
-        self._next_s = now_s + (now_s - self._started_s) * (1 / VIDEO_SHARE - 1)
+        took_s = self._clock() - self._started_s
+        if self._use == "look":
+            self._look_s = self._started_s + took_s / VIDEO_SHARE
+        else:
+            self._decode_s = max(self._decode_s, self._started_s) + took_s / DECODE_SHARE
 
 
 class AnalyzeService(AnalyzeServiceServicer):
@@ -53,9 +68,10 @@ class AnalyzeService(AnalyzeServiceServicer):
     So a call holds at most one message, and the rest waits in gRPC's flow-control window at the caller.
     """
 
-    def __init__(self, sessions: Sessions, config: ServerConfig) -> None:
+    def __init__(self, sessions: Sessions, config: ServerConfig, keeper: Keeper) -> None:
         self._sessions = sessions
         self._config = config
+        self._keeper = keeper
         self.running = 0
         """Calls that run now."""
 
@@ -65,16 +81,20 @@ class AnalyzeService(AnalyzeServiceServicer):
         async with statuses(context, call):
             message = await receive_config(context, self._config.idle_timeout_s)
             async with self._slot(call):
-                await self._analyze(message, context)
+                await self._analyze(call, message, context)
 
     async def AnalyzeText(self, request: analyze_pb2.AnalyzeTextRequest, context: Context) -> None:  # type: ignore[override]
         call = f"call {uuid4().hex[:12]}"
         async with statuses(context, call), self._slot(call):
             config, turns = wire.read_text_request(request)
+            details = await self._keeper.begin(wire.read_call_details(request.details, "details"), context)
             chat = self._sessions.opener.open_chat(config)
             for turn in turns:  # one at a time, so that no call waits long for a thread
                 await self._sessions.run(chat.push, turn)
-            for part in await self._sessions.run(_chat_timeline, chat):
+            timeline = await self._sessions.run(chat.finish)
+            notices = await self._keeper.keep(call, details, timeline)
+            timeline = replace(timeline, notices=(*timeline.notices, *notices))
+            for part in await self._sessions.run(_parts, timeline):
                 async with asyncio.timeout(self._config.idle_timeout_s):
                     await context.write(analyze_pb2.AnalyzeTextResponse(timeline=part))
 
@@ -91,8 +111,9 @@ class AnalyzeService(AnalyzeServiceServicer):
             self.running -= 1
             log.info("%s ended after %.1f s, %d running", call, monotonic() - started_s, self.running)
 
-    async def _analyze(self, message: analyze_pb2.CallConfig, context: Context) -> None:
+    async def _analyze(self, call: str, message: analyze_pb2.CallConfig, context: Context) -> None:
         config, audio = wire.read_call_config(message)
+        details = await self._keeper.begin(wire.read_call_details(message.details, "config.details"), context)
         try:
             session = await self._sessions.run(self._sessions.opener.open, config)
         except InvalidInputError as error:
@@ -101,6 +122,7 @@ class AnalyzeService(AnalyzeServiceServicer):
         deadline_s = monotonic() + self._config.max_call_s
         cursor_us = 0
         pictures = PictureBudget(monotonic)
+        streams = {camera.id for camera in config.cameras if camera.codec}
 
         while (request := await receive(context, self._config.idle_timeout_s)) is not None:
             if request.HasField("end"):
@@ -120,8 +142,11 @@ class AnalyzeService(AnalyzeServiceServicer):
                 await self._send(context, [_unusable(session, error)])
                 continue
             picture = request.HasField("video")
-            if picture and not pictures.take():
-                continue
+            if picture:
+                use = pictures.take()
+                if use != "look" and request.video.camera not in streams:
+                    continue
+                inputs = [replace(item, use=use) for item in inputs if isinstance(item, EncodedFrame)]
             await self._send(context, await self._sessions.run(_push, session, inputs))
             if picture:
                 pictures.done()
@@ -130,8 +155,12 @@ class AnalyzeService(AnalyzeServiceServicer):
                 await self._send(context, [wire.Cursor(cursor_us, session.final_us)])
 
         await self._send(context, await self._sessions.run(session.finish))
+        timeline = await self._sessions.run(session.timeline)
+        notices = await self._keeper.keep(call, details, timeline)
+        timeline = replace(timeline, notices=(*timeline.notices, *notices))
+        await self._send(context, notices)
         await self._send(context, [wire.Cursor(session.received_us, session.final_us)])
-        for part in await self._sessions.run(_timeline, session):
+        for part in await self._sessions.run(_parts, timeline):
             await self._write(context, analyze_pb2.AnalyzeResponse(timeline=part))
 
     async def _send(self, context: Context, items: Iterable[wire.Reply]) -> None:
@@ -159,9 +188,5 @@ def _unusable(session: Session, error: InvalidInputError) -> Notice:
     return notice
 
 
-def _timeline(session: Session) -> list[timeline_pb2.Timeline]:
-    return list(wire.timeline_parts(session.timeline()))
-
-
-def _chat_timeline(chat: Chat) -> list[timeline_pb2.Timeline]:
-    return list(wire.timeline_parts(chat.finish()))
+def _parts(timeline: CallTimeline) -> list[timeline_pb2.Timeline]:
+    return list(wire.timeline_parts(timeline))

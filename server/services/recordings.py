@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +17,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from affectline.models.errors import AffectlineError, CapacityError, StorageError
 from affectline.pipelines.media import open_recording
-from affectline.pipelines.recorded import analyze_recording
+from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
+from affectline.pipelines.timeline import CallTimeline
 from affectline.protos.v1 import recordings_pb2, timeline_pb2
 from affectline.protos.v1.recordings_pb2 import (
     JOB_STATE_CANCELLED,
@@ -31,6 +32,7 @@ from affectline.protos.v1.recordings_pb2 import (
 from affectline.protos.v1.recordings_pb2_grpc import RecordingServiceServicer
 from affectline.server import wire
 from affectline.server.config import ServerConfig
+from affectline.server.services.keeper import Keeper
 from affectline.server.services.sessions import (
     Context,
     Opener,
@@ -59,7 +61,9 @@ class _Job:
     """Counts up; pages are cut by it."""
     config: wire.RecordingConfig
     path: Path
-    id: str = field(default_factory=lambda: uuid4().hex)
+    id: str
+    call_id: str
+    """Id under which the call is kept; empty where none is."""
     state: JobState.ValueType = JOB_STATE_QUEUED
     progress: float = 0.0
     error: str = ""
@@ -90,6 +94,7 @@ class _Job:
             state=self.state,
             progress=self.progress,
             error=self.error,
+            call_id=self.call_id,
             create_time=_timestamp(self.created),
         )
         if self.ended:
@@ -100,9 +105,10 @@ class _Job:
 class RecordingService(RecordingServiceServicer):
     """`run` is the worker and has to run as a task; `close` deletes what was uploaded."""
 
-    def __init__(self, sessions: Sessions, config: ServerConfig) -> None:
+    def __init__(self, sessions: Sessions, config: ServerConfig, keeper: Keeper) -> None:
         self._sessions = sessions
         self._config = config
+        self._keeper = keeper
         self._jobs: dict[str, _Job] = {}
         self._count = 0
         self._uploads = 0
@@ -141,9 +147,13 @@ class RecordingService(RecordingServiceServicer):
         job.update(JOB_STATE_RUNNING, 0.0)
         log.info("job %s began", job.id)
         try:
-            job.timeline = await loop.run_in_executor(
-                self._thread, _analyze_parts, job.path, job.config, self._sessions.opener, progress
+            timeline = await loop.run_in_executor(
+                self._thread, _analyze_recording, job.path, job.config, self._sessions.opener, progress
             )
+            details = replace(job.config.details, id=job.call_id)
+            notices = await self._keeper.keep(f"job {job.id}", details, timeline)
+            timeline = replace(timeline, notices=(*timeline.notices, *notices))
+            job.timeline = await loop.run_in_executor(self._thread, list, wire.timeline_parts(timeline))
         except _CancelledError:
             job.update(JOB_STATE_CANCELLED, job.progress)
         except AffectlineError as error:
@@ -163,7 +173,10 @@ class RecordingService(RecordingServiceServicer):
     async def CreateRecordingJob(self, _: object, context: Context) -> recordings_pb2.CreateRecordingJobResponse:
         async with statuses(context, "upload"):
             config = wire.read_recording_config(await receive_config(context, self._config.idle_timeout_s))
-            job = self._repeated(config) or await self._take(config, context)
+            job = self._repeated(config)
+            if job is None:
+                await self._keeper.check(config.details)
+                job = await self._take(config, context)
         return recordings_pb2.CreateRecordingJobResponse(job=job.message())
 
     async def GetRecordingJob(
@@ -264,7 +277,9 @@ class RecordingService(RecordingServiceServicer):
         finally:
             self._uploads -= 1
         self._count += 1
-        job = _Job(self._count, config, path)
+        job_id = uuid4().hex
+        call_id = (config.details.id or job_id) if self._keeper.keeps else ""
+        job = _Job(self._count, config, path, job_id, call_id)
         while len(self._jobs) >= self._config.max_jobs:
             del self._jobs[next(each.id for each in self._jobs.values() if not each.pending)]
         self._jobs[job.id] = job
@@ -298,12 +313,14 @@ def _timestamp(time: datetime) -> Timestamp:
     return timestamp
 
 
-def _analyze_parts(
+def _analyze_recording(
     path: Path,
     config: wire.RecordingConfig,
     opener: Opener,
     progress: Callable[[float], None],
-) -> list[timeline_pb2.Timeline]:
+) -> CallTimeline:
     recording = open_recording(path)
-    call = CallConfig(config.name, config.participants, recording.rate_hz, config.language)
-    return list(wire.timeline_parts(analyze_recording(recording, call, opener.open, progress)))
+    shows = config.video_participant
+    cameras = () if config.ignore_video else film_cameras(recording, config.participants, shows)
+    call = CallConfig(config.name, config.participants, recording.rate_hz, config.language, cameras=cameras)
+    return analyze_recording(recording, call, opener.open, progress)

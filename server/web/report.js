@@ -220,11 +220,13 @@ function report(source) {
 
   const consent = (p) => ({ granted: "", pending: ", consent pending: not analysed", denied: ", no consent: not analysed" })[p.consent];
   const languages = unique(utterances.map((u) => u.language));
+  const silent = parties.every((p) => call.notices.some((n) => n.code === "no_sound" && n.participant === p.id));
   $("facts").textContent = [lengthOf(source.duration_us), ...parties.map((p) => nameOf(p.id) + consent(p)),
-    languages.length ? `language ${languages.join(", ")}` : "", written ? "written" : `${call.rate_hz / 1000} kHz audio`].filter(Boolean).join(" · ");
+    languages.length ? `language ${languages.join(", ")}` : "", written ? "written" : silent ? "no sound" : `${call.rate_hz / 1000} kHz audio`].filter(Boolean).join(" · ");
   $("notices").append(...call.notices.map((n) => el("li", { textContent: n.message })));
   $("summary").append(...call.summary.lines.map((textContent) => el("li", { textContent })));
   if (!call.summary.lines.length) $("summary").append(el("li", { className: "muted", textContent: "There is nothing to sum up." }));
+  $("scores").append(...call.scores.filter((s) => s.overall.score !== null).map(scores));
   const rows = highlights.map((h, i) => el("button", { className: "row", title: `${h.reason} (${likelihood(h.probability)})`,
     onclick: () => go(h.at_us, h.participant) }, el("b", { textContent: i + 1 }),
     el("span", { className: "time", textContent: clockAt(h.at_us) }), chip(h.label, h.probability),
@@ -265,6 +267,28 @@ function report(source) {
     "Click to jump, drag or wheel to zoom. " + (written ? "Shaded: time without turns, cut short." : audio ? "" : "The sound is not part of this report.");
 
   document.body.style.setProperty("--clock", `${clock(source.duration_us).length}ch`);
+
+  /** A party's score of the call and of each quarter, as bars from a zero line; one of which nothing is known is hatched. */
+  function scores({ participant, overall, quarters, trajectory, drivers }) {
+    const points = (score) => {
+      if (score === null) return "unknown";
+      const text = Math.abs(score).toFixed(1);
+      return text === "0.0" ? text : (score < 0 ? "−" : "+") + text;
+    };
+    const bars = quarters.map((q) => {
+      const bar = el("span", { className: q.score === null ? "swatch unknown" : q.score < 0 ? "below" : "above" });
+      if (q.score !== null) bar.style.height = `${Math.max(1, Math.abs(q.score) / 5 * 20)}px`;
+      const known = `${clock(q.span.start_us)} to ${clock(q.span.end_us)}: ${points(q.score)}, known for ${Math.round(q.known_us / 1e6)} s`;
+      return el("button", { className: "quarter", title: known, "aria-label": known, onclick: () => go(axis.placeOf(q.span.start_us), participant) }, el("span", {}, bar),
+        el("span", { className: "number small", textContent: points(q.score) }));
+    });
+    const named = (toward) => drivers.filter((d) => d.toward === toward).map((d) => `${look.drivers[d.name] ?? d.name} ${percent(d.share)}`).join(", ");
+    const [low, high] = ["negative", "positive"].map(named);
+    return el("div", { className: "scores" }, el("div", {}, el("b", { className: "number", textContent: `${nameOf(participant)} ${points(overall.score)}` }),
+      el("span", { className: "muted small", textContent: "of −5 to +5" }), el("span", { className: "small", textContent: look.trajectories[trajectory] })),
+      el("div", { className: "quarters", role: "group", "aria-label": "Score by quarter of the call" }, ...bars),
+      el("div", { className: "muted small" }, low ? el("p", { textContent: `Low points: ${low}` }) : null, high ? el("p", { textContent: `High points: ${high}` }) : null));
+  }
 
   /** Who wrote how much, and how soon they answered the other. */
   function writing() {

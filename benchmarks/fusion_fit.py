@@ -1,0 +1,234 @@
+"""Finds the weights of pipelines/fusion.py on constructed calls of which it is known what is felt when.
+
+    python -m benchmarks.fusion_fit --data DIR --words DIR [--features DIR] [--json FILE]
+
+`--data` holds clips that heads may learn from (labels.csv: path,label,speaker): each half of the speakers along the
+first principal component of their voices is heard by a head that learnt from the other half, so that voices are as
+strange as a caller's. `--words` holds texts (labels.csv: text,source_label,split; the validation part is taken). Each
+call counts as it is, and twice with other words: half of the emotional utterances say what is felt, the others, and all
+neutral ones, something neutral; three of ten neutral stretches become ones in which a feeling is put in words only.
+Those shares are by convention. Least mean negative log-likelihood of what is felt, over the seconds in which the
+customer speaks, forward only.
+"""
+
+import argparse
+import asyncio
+import csv
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from affectline.models.labels import AFFECT_OF_LABEL, LABELS, Label
+from affectline.models.runtime import Runtime
+from affectline.models.signals import Span
+from affectline.models.training.examples import Examples
+from affectline.models.training.voice import encoded
+from affectline.pipelines.fusion import FITTED, FusionModel, Weighing, ratio_of
+from affectline.pipelines.text import TextStage
+from affectline.pipelines.timeline import Utterance
+from affectline.server.engine import Engine
+from benchmarks.calls import LABELS_OF_CLASS, BuiltCall, build_calls
+from benchmarks.common import report
+from benchmarks.timeline import Calls, Heard, heads_without, stream
+
+CLASS_OF_EMOTION: Final = {
+    "anger": "anger", "annoyance": "anger", "confusion": "confusion", "disgust": "disgust", "excitement": "happiness",
+    "fear": "fear", "gratitude": "happiness", "grief": "sadness", "joy": "happiness", "love": "happiness",
+    "nervousness": "fear", "neutral": "neutral", "sadness": "sadness", "surprise": "surprise",
+}  # fmt: skip
+WORDS: Final = (3, 22)
+TEXTS_PER_CLASS: Final = 250
+TELLING, ONLY_WORDS, ONLY_WORDS_TELLING = 0.5, 0.3, 0.8
+COPIES: Final = 2
+CLOSENESS: Final = 0.002
+"""How strongly parameters are held near where the search starts."""
+LABELS_OF: Final[Mapping[str, frozenset[Label]]] = {**LABELS_OF_CLASS, "confusion": frozenset(("confused",))}
+EXCITED: Final = np.array([AFFECT_OF_LABEL[label][1] for label in LABELS])
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the fusion is given, second by second; NaN where a modality says nothing."""
+
+    voice: F64
+    """[seconds, labels], ratio to the model's prior."""
+    words: F64
+    quality: F64
+    """[seconds, 2]."""
+    arousal: F64
+    """[seconds], by quality; 0 where nothing is said."""
+    felt: npt.NDArray[np.bool_]
+    """[seconds, labels], what may be said; all False where it does not count."""
+
+
+def as_heard(heard: Heard, priors: Mapping[str, Mapping[Label, float]]) -> Said:
+    moments = heard.moments
+    ratio, quality, arousal = np.full((2, len(moments), len(LABELS)), np.nan), np.zeros((len(moments), 2)), []
+    for second, moment in enumerate(moments):
+        excited = 0.0
+        for column, modality in enumerate(("voice", "text")):
+            own = [c.estimate for c in moment.contributors if c.modality == modality]
+            if own:
+                ratio[column, second] = np.mean([ratio_of(e.scores.labels or {}, priors[e.model]) for e in own], axis=0)
+                quality[second, column] = sum(e.quality for e in own)
+        for each in moment.contributors:
+            if each.estimate.scores.labels is None and each.estimate.scores.arousal is not None:
+                excited += each.estimate.quality * each.estimate.scores.arousal
+        arousal.append(excited)
+    felt = np.zeros((len(moments), len(LABELS)), bool)
+    for second in range(len(moments)):
+        if (label := heard.call.truth(second)) is not None and quality[second].any():
+            felt[second] = [each in LABELS_OF[label] for each in LABELS]
+    return Said(ratio[0], ratio[1], quality, np.array(arousal), felt)
+
+
+def with_words(call: BuiltCall, said: Said, texts: Mapping[str, Sequence[F64]], random: np.random.Generator) -> Said:
+    """The same call with other words in it."""
+    words, quality, felt = said.words.copy(), said.quality.copy(), said.felt.copy()
+    others = [name for name in texts if name != "neutral"]
+    instead: dict[int, str] = {}
+    before, chosen = "", ""
+    for stretch in call.stretches:
+        if stretch.label != before:
+            only = stretch.label == "neutral" and random.random() < ONLY_WORDS
+            chosen = others[int(random.integers(len(others)))] if only else ""
+        before = stretch.label
+        label = chosen or stretch.label
+        telling = random.random() < (ONLY_WORDS_TELLING if chosen else TELLING)
+        known = texts[label if telling and label in texts else "neutral"]
+        text, fit = known[int(random.integers(len(known)))], random.uniform(0.5, 0.9)
+        for second in range(stretch.span.start_us // 1_000_000, -(-stretch.span.end_us // 1_000_000)):
+            if second < len(words) and felt[second].any() and instead.get(second) is None:
+                words[second], quality[second, 1] = text, fit
+                felt[second] = [each in LABELS_OF[label] for each in LABELS]
+                instead[second] = label
+    return Said(said.voice, words, quality, said.arousal, felt)
+
+
+def model_of(x: F64) -> FusionModel:
+    """From seven free numbers."""
+
+    def chance(value: float) -> float:
+        return 1 / (1 + math.exp(-value))
+
+    weighing = {
+        "voice": Weighing(math.exp(x[0]), chance(x[1])),
+        "text": Weighing(math.exp(x[2]), chance(x[3])),
+        "face": FITTED.weighing["face"],
+    }
+    return FusionModel(weighing, math.exp(x[4]), chance(x[5]), chance(x[6]))  # type: ignore[arg-type]
+
+
+START: Final = np.array([0.0, 0.0, 0.0, 0.0, -1.0, 2.2, 0.0])
+STEP: Final = 0.7
+"""First moves of the search."""
+
+
+def loss(x: F64, calls: Sequence[Said]) -> float:
+    model, total, seconds = model_of(x), 0.0, 0
+    prior = model.prior.astype(float)
+    for said in calls:
+        evidence = model.excitement * said.arousal[:, None] * EXCITED
+        for column, ratio in enumerate((said.voice, said.words)):
+            how = model.weighing["text" if column else "voice"]
+            each = how.weight * said.quality[:, column, None] * np.log(how.hidden + (1 - how.hidden) * ratio)
+            evidence = evidence + np.where(np.isnan(each), 0, each)
+        likelihood = np.exp(evidence - evidence.max(axis=1, keepdims=True))
+        belief = prior
+        for seen, felt in zip(likelihood, said.felt, strict=True):
+            belief = (model.stays * belief + (1 - model.stays) * prior) * seen
+            belief = belief / belief.sum()
+            if felt.any():
+                total -= math.log(belief[felt].sum() + 1e-4)
+                seconds += 1
+    return total / seconds + CLOSENESS * float(np.square(x - START).sum())
+
+
+def far_halves(examples: Examples) -> dict[str, npt.NDArray[np.bool_]]:
+    """Speaker -> the rows of those who are least like them."""
+    speakers = np.unique(examples.speaker)
+    means = np.stack([examples.x[examples.speaker == speaker].mean(axis=0) for speaker in speakers])
+    _, _, axes = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
+    order = np.argsort(means @ axes[0], kind="stable")
+    one, two = np.array_split(speakers[order], 2)
+    return {
+        str(speaker).partition("/")[2]: np.isin(examples.speaker, other)
+        for own, other in ((one, two), (two, one))
+        for speaker in own
+    }
+
+
+def read_texts(folder: Path, engine: Engine) -> dict[str, list[F64]]:
+    """Class -> ratios of texts in which people put it."""
+    found: dict[str, list[F64]] = defaultdict(list)
+    prior = engine.models.text.prior
+    with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"].startswith("val")]
+    for row in np.random.default_rng(1).permutation(np.array(rows, object)):
+        name = CLASS_OF_EMOTION.get(row["source_label"])
+        if name is None or not WORDS[0] <= len(row["text"].split()) <= WORDS[1] or len(found[name]) >= TEXTS_PER_CLASS:
+            continue
+        turn = Utterance("u", Span(0, 3_000_000), "customer", row["text"], (), "en", 0.9, True, 1)
+        understood = TextStage(engine.models.text, engine.models.cues).read(turn, 1.0)
+        if understood.scores is not None:
+            found[name].append(ratio_of(understood.scores.labels or {}, prior).astype(float))
+    return dict(found)
+
+
+def listened(calls: Sequence[BuiltCall], args: argparse.Namespace, engine: Engine) -> list[Said]:
+    """What was said of each call; kept in the folder of features, and taken from there when present."""
+    kept = args.features / f"{args.data.resolve().name}_calls.npz" if args.features else None
+    if kept and kept.is_file():
+        with np.load(kept) as found:
+            return [Said(*(found[f"{field.name} {k}"] for field in fields(Said))) for k in range(len(calls))]
+    examples = encoded(args.data, args.features)
+    voices = heads_without(examples, far_halves(examples))
+    priors = {engine.models.text.model: engine.models.text.prior}
+    priors |= {head.model: head.prior for head in voices.values()}
+    said = [as_heard(each, priors) for each in asyncio.run(stream(Calls(engine, voices, None), calls))]
+    if kept:
+        np.savez(kept, **{f"{f.name} {k}": getattr(each, f.name) for k, each in enumerate(said) for f in fields(Said)})
+    return said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Finds the weights of the fusion on constructed calls.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="clips that heads may learn from")
+    parser.add_argument("--words", type=Path, required=True, metavar="DIR", help="texts with what they express")
+    parser.add_argument("--calls", type=int, default=2, metavar="N", help="calls per speaker")
+    parser.add_argument("--features", type=Path, metavar="DIR", help="folder that keeps encoded clips")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    args = parser.parse_args()
+    engine = Engine(runtime=Runtime(threads=1))
+    calls = list(build_calls(args.data, engine.models.gate, calls=args.calls))
+    plain = listened(calls, args, engine)
+    texts, random = read_texts(args.words, engine), np.random.default_rng(1)
+    mixed = [
+        with_words(call, said, texts, random) for _ in range(COPIES) for call, said in zip(calls, plain, strict=True)
+    ]
+    simplex = np.vstack((START, START + STEP * np.eye(len(START))))
+    options = {"maxfev": 600, "xatol": 0.01, "fatol": 1e-5, "initial_simplex": simplex}
+    best = minimize(loss, START, args=([*plain, *mixed],), method="Nelder-Mead", options=options)
+    model = model_of(best.x)
+    found: dict[str, Any] = {
+        "calls": len(calls),
+        "weighing": {m: [round(w.weight, 3), round(w.hidden, 3)] for m, w in model.weighing.items() if m != "face"},
+        "excitement": round(model.excitement, 3),
+        "stays": round(model.stays, 3),
+        "neutral": round(model.neutral, 3),
+    }
+    print(json.dumps(found, indent=1))
+    report("fusion", found, {"loss": round(float(best.fun), 4)}, args.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""The emotion timeline of constructed two-party calls: what is felt when, how soon it is seen, what is seen wrongly.
+
+    python -m benchmarks.timeline [--data DIR …] [--calls N] [--quiet N] [--site] [--features DIR] [--json FILE]
+
+Every call is streamed over gRPC through a server. A second counts where the customer speaks for half of it. Each
+modality alone is the same fusion with nothing but that modality. An alert is anger or frustration of at least
+ALERT_PROBABILITY for ALERT_S of the last seconds; it is late by what passed since the feeling began, and false where
+none lasts or has just ended. A model is never tested on speakers it learnt from: on such data, heads fitted without the
+speaker take its place. The site baseline is what the telephone sound of the folder is like, learnt without labels.
+"""
+
+import argparse
+import asyncio
+import math
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from affectline.models.labels import LABELS, UNKNOWN, Label
+from affectline.models.ports import VoiceAffect
+from affectline.models.runtime import Runtime
+from affectline.models.signals import FeatureStats, Modality
+from affectline.models.training.examples import Examples
+from affectline.models.training.voice import calibration_error, encoded, save, stats_of, train
+from affectline.models.zoo.voice import VoiceHead
+from affectline.pipelines.chat import ChatConfig, ChatSession
+from affectline.pipelines.fusion import AffectFilter
+from affectline.pipelines.media import open_recording
+from affectline.pipelines.session import CallConfig, CallSession
+from affectline.pipelines.timeline import Affect, CallTimeline, Moment, Participant, Suggestion
+from affectline.server.client import open_channel, stream_call
+from affectline.server.config import ServerConfig
+from affectline.server.engine import Engine
+from affectline.server.main import Server
+from affectline.server.wire import Cursor
+from benchmarks.calls import LABELS_OF_CLASS, LINE_HZ, BuiltCall, build_calls
+from benchmarks.common import arguments, report
+from benchmarks.voice import CLIP_NAMES, TRAINED_ON
+
+PARTIES: Final = (Participant("agent", "agent", 0, "granted"), Participant("customer", "customer", 1, "granted"))
+ANGRY: Final = LABELS_OF_CLASS["anger"]
+ALERT_PROBABILITY: Final = 0.6
+ALERT_S, ALERT_WINDOW_S = 2, 3
+OVER_S: Final = 5
+"""An alert this long after the feeling ended is not false."""
+IN_TIME_S: Final = 5
+ALONE: Final[Mapping[str, frozenset[Modality]]] = {
+    "voice": frozenset(("voice",)),
+    "words": frozenset(("text",)),
+    "stress": frozenset(("stress",)),
+    "all but voice": frozenset(("text", "stress", "dynamics", "face")),
+    "all but words": frozenset(("voice", "stress", "dynamics", "face")),
+    "all but stress": frozenset(("voice", "text", "dynamics", "face")),
+}
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One call, and what the service said of it."""
+
+    call: BuiltCall
+    timeline: CallTimeline
+    known_us: Mapping[str, int]
+    """Final moment, or suggestion -> media time that had been sent when it came."""
+    suggestions: tuple[Suggestion, ...]
+
+    @property
+    def moments(self) -> list[Moment]:
+        """The customer's, one per second from the start."""
+        return [m for m in self.timeline.moments if m.participant == "customer"]
+
+
+class Calls:
+    """Opens call sessions with the voice head that each call may be judged by."""
+
+    def __init__(self, engine: Engine, voices: Mapping[str, VoiceAffect], site: FeatureStats | None) -> None:
+        """voices: speaker -> head, where the engine's own must not be used."""
+        self._engine = engine
+        self._voices = voices
+        self._site = site
+
+    def open(self, config: CallConfig) -> CallSession:
+        voice = self._voices.get(config.name.split()[0], self._engine.models.voice)
+        return CallSession(config, replace(self._engine.models, voice=voice), self._engine.policies, site=self._site)
+
+    def open_chat(self, config: ChatConfig) -> ChatSession:
+        return self._engine.open_chat(config)
+
+
+async def stream(opener: Calls, calls: Iterable[BuiltCall]) -> list[Heard]:
+    """Sends the calls one after the other, as fast as the server takes them."""
+    server = Server(ServerConfig(listen="127.0.0.1:0", workers=2))
+    port = await server.start()
+    found = []
+    try:
+        await server.load(lambda: opener)
+        with tempfile.TemporaryDirectory() as folder:
+            async with open_channel(f"127.0.0.1:{port}") as channel:
+                for call in calls:
+                    path = Path(folder) / "call.wav"
+                    call.save(path)
+                    found.append(await _listen(channel, path, call))
+                    print(f"{call.name}: {call.duration_us / 1e6:.0f} s", file=sys.stderr, flush=True)
+    finally:
+        await server.stop()
+    return found
+
+
+async def _listen(channel: Any, path: Path, call: BuiltCall) -> Heard:
+    sent_us, known, suggestions = 0, {}, []
+    config = CallConfig(f"{call.customer} {call.name}", PARTIES, LINE_HZ)
+    async for item in stream_call(channel, open_recording(path), config, speed=None):
+        match item:
+            case Cursor():
+                sent_us = item.received_us
+            case Moment(final=True) | Suggestion():
+                known[item.id] = min(sent_us + 1_000_000, call.duration_us)  # a cursor comes once a second
+                suggestions += [item] if isinstance(item, Suggestion) else []
+            case CallTimeline():
+                return Heard(call, item, known, tuple(suggestions))
+    raise RuntimeError("expected a timeline at the end of the call, found none")
+
+
+def alone(
+    heard: Heard, priors: Mapping[str, Mapping[Label, float]], modalities: frozenset[Modality]
+) -> tuple[list[Affect], list[Affect]]:
+    """(live, after the call): the customer's affect from nothing but these modalities."""
+    path = AffectFilter(priors)
+    estimates = ([c.estimate for c in m.contributors if c.modality in modalities] for m in heard.moments)
+    return [path.step(said)[0] for said in estimates], path.smoothed()
+
+
+def score(calls: Sequence[tuple[BuiltCall, Sequence[Affect]]]) -> dict[str, Any]:
+    """Per-second figures; each affect stands for one second from the start of its call."""
+    truth, beliefs, named = [], [], []
+    for call, affects in calls:
+        for second, affect in enumerate(affects):
+            label = call.truth(second)
+            if label is not None:
+                truth.append(label)
+                beliefs.append([affect.labels.get(each, 1 / len(LABELS)) for each in LABELS])
+                named.append(affect.label != UNKNOWN)
+    classes = sorted(set(truth))
+    groups = [[LABELS.index(label) for label in LABELS_OF_CLASS[name]] for name in classes]
+    p = np.array(beliefs)
+    of_class = np.stack([p[:, group].sum(axis=1) for group in groups], 1)
+    actual = np.array([classes.index(name) for name in truth])
+    guess, sure = of_class.argmax(axis=1), of_class.max(axis=1)
+    answered = np.array(named)
+    f1 = [_f1(actual == k, guess == k) for k in range(len(classes))]
+    auc = {name: round(_auc(of_class[:, k], actual == k), 3) for k, name in enumerate(classes)}
+    return {
+        "seconds": len(truth),
+        "macro_f1": round(float(np.mean(f1)), 3),
+        "auc": round(float(np.mean(list(auc.values()))), 3),
+        "auc_per_class": auc,
+        "accuracy": round(float((guess == actual).mean()), 3),
+        "accuracy_where_named": round(float((guess == actual)[answered].mean()), 3) if answered.any() else None,
+        "named": round(float(answered.mean()), 3),
+        "ece": round(calibration_error(guess == actual, sure.astype(np.float32)), 3),
+    }
+
+
+def _f1(actual: npt.NDArray[np.bool_], guess: npt.NDArray[np.bool_]) -> float:
+    return float(2 * (actual & guess).sum() / max(1, actual.sum() + guess.sum()))
+
+
+def _auc(score: F64, positive: npt.NDArray[np.bool_]) -> float:
+    """Area under the ROC curve (Mann-Whitney)."""
+    n = int(positive.sum())
+    if n in (0, len(positive)):
+        return math.nan
+    return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * (len(positive) - n)))
+
+
+def alerts(affects: Sequence[Affect], probability: float) -> Iterator[int]:
+    """Seconds in which an alert begins; the next one needs a second without any ground for it between."""
+    high = [sum(a.labels.get(label, 0.0) for label in ANGRY) >= probability for a in affects]
+    known = [bool(a.labels) for a in affects]
+    on = False
+    recent: list[bool] = []
+    for second in range(len(affects)):
+        if known[second]:
+            recent = [*recent, high[second]][-ALERT_WINDOW_S:]
+            if not on and sum(recent) >= ALERT_S:
+                on = True
+                yield second
+            elif on and not any(recent):
+                on = False
+
+
+def alerting(heard: Sequence[Heard], live: Sequence[Sequence[Affect]], probability: float) -> dict[str, Any]:
+    """How many angry stretches are found, how soon, and alerts without one per hour of the customer's other speech."""
+    delays, onsets, false, other_us = [], 0, 0, 0
+    for each, affects in zip(heard, live, strict=True):
+        stretches = each.call.onsets(("anger", "frustration"))
+        onsets += len(stretches)
+        other_us += sum(s.span.duration_us for s in each.call.stretches if s.label not in ("anger", "frustration"))
+        ids = [m.id for m in each.moments]
+        open_ = list(stretches)
+        for second in alerts(affects, probability):
+            at_us = each.known_us.get(ids[second], each.call.duration_us)
+            felt_us = (second + 1) * 1_000_000
+            within = [s for s in stretches if s.start_us < felt_us <= s.end_us + (1 + OVER_S) * 1_000_000]
+            false += not within
+            for stretch in within:
+                if stretch in open_:
+                    open_.remove(stretch)
+                    delays.append((at_us - stretch.start_us) / 1e6)
+    hours = other_us / 3.6e9
+    return {
+        "onsets": onsets,
+        "found": round(len(delays) / onsets, 3) if onsets else None,
+        "found_in_time": round(sum(d <= IN_TIME_S for d in delays) / onsets, 3) if onsets else None,
+        "delay_s": [round(float(q), 1) for q in np.quantile(delays, (0.5, 0.9))] if delays else None,
+        "false_per_hour": round(false / hours, 2) if hours else None,
+        "hours_without": round(hours, 2),
+    }
+
+
+def evaluated(heard: Sequence[Heard], priors: Mapping[str, Mapping[Label, float]]) -> dict[str, Any]:
+    live = [[m.as_live().affect for m in each.moments] for each in heard]
+    after = [[m.affect for m in each.moments] for each in heard]
+    calls = [each.call for each in heard]
+    found: dict[str, Any] = {
+        "live": score(list(zip(calls, live, strict=True))),
+        "after": score(list(zip(calls, after, strict=True))),
+        "alerts": alerting(heard, live, ALERT_PROBABILITY),
+    }
+    pairs = [(a.label, b.label) for one, two in zip(live, after, strict=True) for a, b in zip(one, two, strict=True)]
+    known = [(a, b) for a, b in pairs if UNKNOWN not in (a, b)]
+    found["live_is_after"] = round(sum(a == b for a, b in known) / max(1, len(known)), 3)
+    for name, modalities in ALONE.items():
+        both = [alone(each, priors, modalities) for each in heard]
+        first = score([(call, one) for call, (one, _) in zip(calls, both, strict=True)])
+        second = score([(call, two) for call, (_, two) in zip(calls, both, strict=True)])
+        keys = ("macro_f1", "auc", "ece")
+        found[name] = {"live": {k: first[k] for k in keys}, "after": {k: second[k] for k in keys}}
+    return found
+
+
+def heads_without(examples: Examples, learnt: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, VoiceAffect]:
+    """Speaker -> a head that learnt from those rows."""
+    found: dict[str, VoiceAffect] = {}
+    known: dict[bytes, VoiceAffect] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for speaker, rows in learnt.items():
+            key = rows.tobytes()
+            if key not in known:
+                path = Path(folder) / f"voice-without-{len(known)}.onnx"
+                save(path, train(examples[rows], own_calls=False)[0])
+                known[key] = VoiceHead(path, Runtime(threads=1))
+            found[speaker] = known[key]
+    return found
+
+
+def main() -> None:
+    parser: argparse.ArgumentParser = arguments("The emotion timeline of constructed calls.")
+    parser.add_argument("--calls", type=int, default=2, metavar="N", help="calls per speaker; %(default)s when absent")
+    parser.add_argument("--quiet", type=int, default=2, metavar="N", help="neutral calls per speaker")
+    parser.add_argument("--site", action="store_true", help="with a site baseline")
+    parser.add_argument("--features", type=Path, metavar="DIR", help="folder that keeps encoded clips")
+    args = parser.parse_args()
+    engine = Engine(runtime=Runtime(threads=1))
+    models = engine.models
+    voices: dict[str, VoiceAffect] = {}
+    examples = None
+    trained_on = TRAINED_ON.get("voice-open", set())
+    first = next((args.data / "audio").glob("*"), args.data)
+    own = any(re.fullmatch(CLIP_NAMES[corpus], first.stem) for corpus in trained_on)
+    if own or args.site:
+        examples = encoded(args.data, args.features)
+    if own and examples is not None:
+        speakers = np.unique(examples.speaker).tolist()
+        voices = heads_without(examples, {s.partition("/")[2]: examples.speaker != s for s in speakers})
+    site = stats_of(examples.x[examples.band == "telephone"]) if args.site and examples is not None else None
+    opener = Calls(engine, voices, site)
+    heard = asyncio.run(stream(opener, build_calls(args.data, models.gate, calls=args.calls)))
+    quiet = asyncio.run(stream(opener, build_calls(args.data, models.gate, calls=args.quiet, plan=("neutral",) * 5)))
+    priors = {models.text.model: models.text.prior, models.voice.model: models.voice.prior}
+    priors |= {head.model: head.prior for head in voices.values()}
+    results = evaluated(heard, priors)
+    live = [[m.as_live().affect for m in each.moments] for each in quiet]
+    results["neutral_calls"] = alerting(quiet, live, ALERT_PROBABILITY)
+    for name, values in results.items():
+        print(f"{name}: {values}", flush=True)
+    headline = {"macro_f1": results["live"]["macro_f1"], "macro_f1_after": results["after"]["macro_f1"]}
+    headline |= {"found_in_time": results["alerts"]["found_in_time"]}
+    headline |= {"false_per_hour": results["neutral_calls"]["false_per_hour"]}
+    data = {"name": args.data.resolve().name, "calls": len(heard), "site_baseline": args.site}
+    data |= {"minutes": round(sum(each.call.duration_us for each in heard) / 6e7, 1)}
+    report("timeline", {"data": data, **results}, headline, args.json)
+
+
+if __name__ == "__main__":
+    main()

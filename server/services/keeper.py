@@ -1,0 +1,77 @@
+"""Writes finished calls to the store, where there is one."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
+
+import grpc
+
+from affectline.models.errors import AffectlineError
+from affectline.pipelines.outcomes import CallDetails
+from affectline.pipelines.timeline import CallTimeline, Notice
+from affectline.server.services.sessions import Context, StatusError, log_failure
+from affectline.server.store.calls import CallStore
+
+CALL_ID_HEADER: Final = "affectline-call-id"
+WRITE_TIMEOUT_S: Final = 15
+"""A caller waits no longer for its timeline because of the store."""
+
+log = logging.getLogger("affectline.server")
+
+
+class Keeper:
+    """What goes wrong with the store is logged and told in a notice; it costs no caller their timeline."""
+
+    def __init__(self, store: CallStore | None) -> None:
+        self._store = store
+
+    @property
+    def keeps(self) -> bool:
+        return self._store is not None
+
+    async def check(self, details: CallDetails) -> None:
+        """Raises StatusError when a call of this id is stored. A store that fails now may work by the call's end."""
+        if self._store and details.id:
+            try:
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    stored = await asyncio.to_thread(self._store.holds, details.id)
+            except (AffectlineError, TimeoutError) as error:
+                log.error("the store fails: %s", error)
+            else:
+                if stored:
+                    expected = "expected the id of a new call, found that of a stored one"
+                    raise StatusError(grpc.StatusCode.ALREADY_EXISTS, expected)
+
+    async def begin(self, details: CallDetails, context: Context) -> CallDetails:
+        """The details of a call that begins now, with an id, which the caller is told."""
+        if self._store is None:
+            return details
+        await self.check(details)
+        named = replace(details, id=details.id or uuid4().hex, started=details.started or datetime.now(UTC))
+        await context.send_initial_metadata(((CALL_ID_HEADER, named.id),))
+        return named
+
+    async def keep(self, what: str, details: CallDetails, timeline: CallTimeline) -> list[Notice]:
+        """What went wrong; `what` names the call in the log."""
+        if self._store is None:
+            return []
+        told = "The call could not be stored. This reply is complete."
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await asyncio.to_thread(self._store.add, details, timeline)
+        except TimeoutError:
+            log.error("%s was not stored within %d s", what, WRITE_TIMEOUT_S)
+            told = f"The call was not stored within {WRITE_TIMEOUT_S} s; it may still be. This reply is complete."
+        except AffectlineError as error:
+            log.error("%s was not stored: %s", what, error)
+        except Exception as error:
+            log_failure(f"storing {what}", error)
+        else:
+            if details.customer_reference and not self._store.hashes_customers:
+                message = "The customer's reference was not kept: the server has no key to hash it with."
+                return [Notice("customer_not_kept", message, timeline.duration_us)]
+            return []
+        return [Notice("not_stored", told, timeline.duration_us)]
