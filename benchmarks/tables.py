@@ -106,6 +106,22 @@ def facts(document: Document) -> str:
     return f"{_table(heads, body)}\n\n{_source(document)}"
 
 
+def call_stages(document: Document) -> str:
+    """Turns in the right stage, on the half for tuning and on the other."""
+    halves = [document["results"][part] for part in ("test", "dev")]
+    body = [["calls, turns", *(f"{half['dialogues']}, {half['turns']}" for half in halves)]]
+    for name, title in (("whole", "turns in the right stage at the end (95 % interval)"), ("live", "the same, live")):
+        shares = [(half[name]["value"], *half[name]["95"]) for half in halves]
+        body.append([title, *(f"{value:.2f} ({low:.2f} to {high:.2f})" for value, low, high in shares)])
+    ends = [half["boundaries"] for half in halves]
+    body.append(["boundaries: recall, precision", *(f"{each['recall']:.2f}, {each['precision']:.2f}" for each in ends)])
+    for stage in halves[0]["stages"]:
+        own = [half["stages"][stage] for half in halves]
+        title = f"{stage}: recall, precision, of {' and '.join(str(each['turns']) for each in own)} turns"
+        body.append([title, *(f"{each['recall']:.2f}, {each['precision']:.2f}" for each in own)])
+    return f"{_table(['', 'test half', 'dev half'], body)}\n\n{_source(document)}"
+
+
 def text(document: Document) -> str:
     """Classes and polarity, with what it costs."""
     classes, polarity, cost = document["classes"], document["polarity"], document["cost"]
@@ -230,6 +246,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "speed": (("speed",), speed),
     "stages": (("speed",), stages),
     "facts": (("facts",), facts),
+    "call-stages": (("stages",), call_stages),
     "voice": (("voice_emodb", "voice_ravdess_speech", "voice_nemo_pl"), voice),
     "text": (("text",), text),
     "redaction": (("redaction",), redaction),

@@ -16,7 +16,7 @@ from scipy.stats import binomtest, false_discovery_control, fisher_exact
 from affectline.models.labels import Label
 from affectline.models.signals import Span
 from affectline.pipelines.outcomes import Outcome, OutcomeKind
-from affectline.pipelines.scores import affect_of, is_known
+from affectline.pipelines.scores import is_known
 from affectline.pipelines.timeline import CallTimeline, Moment, PartyScores, Trajectory
 
 FALSE_DISCOVERIES: Final = 0.05
@@ -125,7 +125,7 @@ def features_of(timeline: CallTimeline, accepted: int | None = None) -> dict[str
     if scores.overall.known_us >= 10_000_000:
         found |= dict(_whole(scores, known))
     stages: dict[str, list[Span]] = defaultdict(list)
-    for stage in getattr(timeline, "stages", ()):
+    for stage in timeline.stages:
         stages[stage.name].append(stage.span)
     for name, spans in stages.items():
         found |= dict(_stage(name, spans, known))
@@ -149,12 +149,12 @@ def _whole(scores: PartyScores, known: Sequence[Moment]) -> Iterator[tuple[str, 
             f"the customer sounded {label} in {LABEL_SHARE:.0%} or more of what could be judged".replace("%", " %"),
             (share >= LABEL_SHARE),
         )
-    peak = max((affect_of(m).labels.get("angry", 0.0) for m in known), default=0.0)
+    peak = max((m.affect.labels.get("angry", 0.0) for m in known), default=0.0)
     yield f"the customer sounded angry at some moment with a probability of {VERY_ANGRY} or more", peak >= VERY_ANGRY
     longest_us = max(
         (
             sum(m.span.duration_us for m in run)
-            for unpleasant, run in groupby(known, key=lambda m: (affect_of(m).valence or 0.0) <= UNPLEASANT)
+            for unpleasant, run in groupby(known, key=lambda m: (m.affect.valence or 0.0) <= UNPLEASANT)
             if unpleasant
         ),
         default=0,
@@ -170,7 +170,7 @@ def _whole(scores: PartyScores, known: Sequence[Moment]) -> Iterator[tuple[str, 
 
 
 def _stage(name: str, spans: Sequence[Span], known: Sequence[Moment]) -> Iterator[tuple[str, bool]]:
-    parts = [(affect_of(m), sum(m.span.overlap_us(span) for span in spans)) for m in known]
+    parts = [(m.affect, sum(m.span.overlap_us(span) for span in spans)) for m in known]
     known_us = sum(us for _, us in parts)
     if known_us < MIN_SCORED_US:
         return

@@ -17,6 +17,7 @@ from affectline.pipelines.language import written_language
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
 from affectline.pipelines.scores import score_parties
 from affectline.pipelines.session import MAX_TEXT_CHARACTERS, MAX_WRITTEN, ModelSet
+from affectline.pipelines.stages import StageTracker
 from affectline.pipelines.summary import summarise
 from affectline.pipelines.text import TextStage, Understood, seconds_to_say
 from affectline.pipelines.timeline import (
@@ -100,6 +101,7 @@ class ChatSession:
         self._models = models
         self._text = TextStage(models.text, models.cues, config.participants)
         self._engine = PolicyEngine(policies, config.participants)
+        self._stages = StageTracker(config.participants)
         self._known = [p.id for p in config.participants]
         self._consenting = {p.id for p in config.participants if p.consent == "granted"}
         self._open: dict[str, _Turn] = {}
@@ -150,6 +152,8 @@ class ChatSession:
         self._open[name] = _Turn(said, affect, contributors, span.start_us, span.end_us)
         self._utterances.append(said.utterance)
         self._suggest(self._engine.feed(said.utterance))
+        for stage in self._stages.feed(said.utterance):
+            self._suggest(self._engine.feed(stage))
 
     def finish(self) -> CallTimeline:
         """The whole conversation; nothing may be pushed after it."""
@@ -174,6 +178,7 @@ class ChatSession:
             models={"text_affect": self._models.versions["text_affect"]},
             facts=find_facts(self._config.participants, utterances),
             scores=score_parties(self._config.participants, utterances, moments, end_us, written=True),
+            stages=self._stages.stages(end_us),
         )
 
     def _check(self, turn: TextEvent) -> None:

@@ -29,6 +29,8 @@ from affectline.pipelines.timeline import (
     Moment,
     Participant,
     SpeechTurn,
+    Stage,
+    StageName,
     Utterance,
 )
 
@@ -79,6 +81,8 @@ class View(NamedTuple):
     history: CustomerHistory | None
     suggested: Sequence[tuple[int, str]] = ()
     """(when, policy's name) of every suggestion so far, by time."""
+    stage: Stage | None = None
+    """What the call is at; None before anything was said."""
 
     def over(self, seconds: float | None) -> "View":
         """The same with another window that ends now; `None` keeps it."""
@@ -578,6 +582,25 @@ class CueMeasure(_Measure):
         return Evidence(utterances=utterances, variables=(("cue", found[-1][1]),))
 
 
+class StageMeasure(_Measure):
+    """The call is at one of these stages now, as far as is known by then."""
+
+    measure: Literal["stage"]
+    any_of: Annotated[list[StageName], Field(min_length=1)]
+    min_confidence: Ratio = 0.5
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset({"stage"})
+
+    def evidence(self, view: View) -> Evidence | None:
+        stage = view.stage
+        if stage is None or stage.name not in self.any_of or stage.confidence < self.min_confidence:
+            return None
+        found = tuple(m for m in view.moments() if m.span.end_us > stage.span.start_us)
+        return Evidence(found, measured=True, variables=(("stage", stage.name),)) if found else None
+
+
 class HistoryMeasure(_Measure):
     """What is known of the customer before the call; each part that is given must hold. Only with consent."""
 
@@ -680,6 +703,7 @@ Measure = Annotated[
     | CueMeasure
     | CueKindMeasure
     | CountMeasure
+    | StageMeasure
     | HistoryMeasure
     | SuggestedMeasure,
     Field(discriminator="measure"),

@@ -69,6 +69,7 @@ from affectline.pipelines.timeline import (
     Participant,
     Priority,
     SpeechTurn,
+    Stage,
     Suggestion,
     SuggestionFeedback,
     SuggestionKind,
@@ -328,6 +329,8 @@ class PolicyEngine:
         self._order = count()
         self._quiet_since_us: int | None = None
         self._spoken = False
+        self._stages: list[Stage] = []
+        """In time order."""
         self._low_since_us: dict[tuple[str, str], int | None] = {}
         """(policy, participant) that spoke and is not re-armed -> since when its lowered bars are not reached."""
         self._ready_us: dict[tuple[str, str], int] = {}
@@ -351,6 +354,9 @@ class PolicyEngine:
 
         Raises InvalidInputError for a participant that is not of this call.
         """
+        if isinstance(item, Stage):
+            self._follow_stage(item)
+            return []
         if not isinstance(item, (Moment, Utterance, SpeechTurn)):
             return []
         if item.participant not in self._parties:
@@ -407,6 +413,11 @@ class PolicyEngine:
                 due += self._decide(now_us)
         return due
 
+    def _follow_stage(self, stage: Stage) -> None:
+        """It replaces the one with its id, and what was thought to begin there or later."""
+        before = [s for s in self._stages if s.span.start_us < stage.span.start_us and s.id != stage.id]
+        self._stages = [*before, stage]
+
     def _remember(self, item: Moment | Utterance | SpeechTurn | _Judged) -> None:
         if isinstance(item, _Judged):
             key = (item.action, item.participant)
@@ -456,6 +467,7 @@ class PolicyEngine:
 
     def _decide(self, now_us: int) -> list[Suggestion]:
         parties = tuple(self._parties.values())
+        stage = next((s for s in reversed(self._stages) if s.span.start_us < now_us), None)
         met: list[tuple[Policy, Party, list[Evidence]]] = []
         for policy in self._pack.policies:
             when = policy.when
@@ -464,7 +476,7 @@ class PolicyEngine:
                 if party.participant.role != when.participant:
                     continue
                 history = self._history if party.participant.role == "customer" else None
-                view = View(party, window, parties, self._quiet_since_us, history, self._made)
+                view = View(party, window, parties, self._quiet_since_us, history, self._made, stage)
                 if not self._armed(policy, view):
                     continue
                 if now_us < us(when.after_s) or (when.until_s is not None and now_us > us(when.until_s)):
@@ -583,7 +595,9 @@ def replay(pack: PolicyPack, timeline: CallTimeline) -> list[Suggestion]:
     for judged in timeline.feedback:
         if about := shown.get(judged.suggestion_id):
             engine.judged(about.action, about.participant, judged.verdict, judged.at_us)
-    return run(engine, (*timeline.speech, *timeline.utterances, *(m.as_live() for m in timeline.moments)))
+    return run(
+        engine, (*timeline.speech, *timeline.utterances, *timeline.stages, *(m.as_live() for m in timeline.moments))
+    )
 
 
 def run(engine: PolicyEngine, items: Iterable[Output]) -> list[Suggestion]:

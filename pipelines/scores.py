@@ -13,7 +13,6 @@ from typing import Final
 from affectline.models.labels import UNKNOWN, Label
 from affectline.models.signals import Span
 from affectline.pipelines.timeline import (
-    Affect,
     Driver,
     DriverKind,
     Moment,
@@ -71,13 +70,8 @@ def score_parties(
     return tuple(found)
 
 
-def affect_of(moment: Moment) -> Affect:
-    """What the moment feels like with all that is known afterwards."""
-    return getattr(moment, "smoothed", None) or moment.affect
-
-
 def is_known(moment: Moment) -> bool:
-    affect = affect_of(moment)
+    affect = moment.affect
     return affect.label != UNKNOWN and affect.valence is not None
 
 
@@ -119,7 +113,7 @@ def _score(moments: Sequence[Moment], span: Span) -> Score:
     known_us, total = 0, 0.0
     by_label: dict[Label, int] = defaultdict(int)
     for moment in moments:
-        affect, shared_us = affect_of(moment), moment.span.overlap_us(span)
+        affect, shared_us = moment.affect, moment.span.overlap_us(span)
         if shared_us and is_known(moment):
             known_us += shared_us
             total += shared_us * (affect.valence or 0.0)
@@ -134,7 +128,7 @@ def _drivers(
     """What goes with the party's extremes, the unpleasant ones first; the largest share of each kind first."""
     cues = [(cue.kind, u.span) for u in utterances for cue in u.cues]
     for toward, sign in TOWARDS:
-        peaks = [m for m in moments if is_known(m) and sign * (affect_of(m).valence or 0.0) >= PEAK]
+        peaks = [m for m in moments if is_known(m) and sign * (m.affect.valence or 0.0) >= PEAK]
         shares: dict[DriverKind, Mapping[str, float]] = {
             "modality": _pulls(peaks, sign),
             "cue": _times(peaks, cues),

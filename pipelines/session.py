@@ -40,7 +40,7 @@ from affectline.models.signals import (
 from affectline.pipelines.audio import ChannelAudio
 from affectline.pipelines.changes import change_points
 from affectline.pipelines.cues import CueLexicon
-from affectline.pipelines.dynamics import dynamics
+from affectline.pipelines.dynamics import Conversation
 from affectline.pipelines.face import FaceSeconds, FaceStream
 from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import AffectFilter, fuse
@@ -51,6 +51,7 @@ from affectline.pipelines.redaction import find_personal, redact
 from affectline.pipelines.scores import score_parties
 from affectline.pipelines.segmenter import Segment, Segmenter
 from affectline.pipelines.snapshots import SnapshotMaker
+from affectline.pipelines.stages import StageTracker
 from affectline.pipelines.summary import summarise
 from affectline.pipelines.text import TextStage, Understood, seconds_to_say
 from affectline.pipelines.timeline import (
@@ -59,11 +60,13 @@ from affectline.pipelines.timeline import (
     Camera,
     Consent,
     CustomerHistory,
+    Dynamics,
     Moment,
     Notice,
     Output,
     Participant,
     SpeechTurn,
+    Stage,
     Suggestion,
     SuggestionFeedback,
     Utterance,
@@ -83,6 +86,10 @@ MAX_LAG_S = 5
 """A channel this far behind another has lost its media."""
 PICTURES_LATE_US = 1_000_000
 """A moment waits so long for pictures that come later than its sound."""
+FIGURES_EVERY_US = 5_000_000
+"""Conversation figures are told so often, in media time."""
+HOLD_US = 2_000_000
+"""A hold of a channel that lasts so long is a stage of the call."""
 PARTIAL_EVERY_US = 1_500_000
 MIN_PARTIAL_US = 1_000_000
 NOISE_FRAMES = 100
@@ -273,6 +280,10 @@ class CallSession:
             if party.participant.pictures_agreed and party.snapshots is None:
                 party.snapshots = SnapshotMaker(camera.participant, models.face_detector)
         self._engine = PolicyEngine(policies, config.participants, config.history)
+        self._conversation = Conversation([p.id for p in config.participants])
+        self._stages = StageTracker(config.participants)
+        self._held_from: int | None = None
+        """Frame at which a hold began; None while nobody is on hold."""
         self._frame_samples = models.gate.frame_samples
         self._frame = 0
         """Frames that every channel has gone through."""
@@ -341,6 +352,8 @@ class CallSession:
         known = self._smoothed() if self._finished else self._moments
         moments = tuple(sorted(known, key=lambda m: (m.span.start_us, m.participant)))
         utterances = tuple(sorted(self._utterances, key=lambda u: (u.span, u.participant)))
+        stages = self._stages.stages(self.received_us, over=self._finished)
+        named = [(stage.name, stage.span) for stage in stages]
         return CallTimeline(
             name=self._config.name,
             duration_us=self.received_us,
@@ -351,7 +364,7 @@ class CallSession:
             suggestions=tuple(self._suggestions.values()),
             speech=tuple(sorted(self._turns, key=lambda t: (t.span, t.participant))),
             vocal=tuple(sorted(self._vocal, key=lambda v: (v.span, v.participant))),
-            dynamics=dynamics(participants, self._turns, self._utterances, self.received_us),
+            dynamics=self._conversation.figures(*self._talk()),
             summary=summarise(participants, utterances, moments),
             notices=tuple(self._notices),
             models={**self._models.versions, "vocal_stress": STRESS_MODEL},
@@ -360,7 +373,9 @@ class CallSession:
             feedback=tuple(sorted(self._feedback.values(), key=lambda f: (f.at_us, f.suggestion_id))),
             history=self._config.history,
             changes=change_points(moments),
-            scores=score_parties(participants, utterances, moments, self.received_us),
+            scores=score_parties(participants, utterances, moments, self.received_us, stages=named),
+            interruptions=self._conversation.interruptions(*self._talk()),
+            stages=stages,
         )
 
     def _smoothed(self) -> Iterator[Moment]:
@@ -385,23 +400,32 @@ class CallSession:
             raise InvalidInputError("expected the id of a participant of this call, found another one") from None
 
     def _collect(self, items: Iterator[Output]) -> list[Output]:
-        """Keeps what is final, and lets the policies see everything."""
+        """Keeps what is final, and lets stages and policies see it."""
         collected: list[Output] = []
         for item in items:
-            collected.append(item)
-            match item:
-                case Utterance(final=True):
-                    self._utterances.append(item)
-                case Moment(final=True):
-                    self._moments.append(item)
-                case SpeechTurn():
-                    self._turns.append(item)
-                case VocalSummary():
-                    self._vocal.append(item)
-                case Notice():
-                    self._notices.append(item)
-            collected += self._suggested(self._engine.feed(item))
+            collected += self._keep(item)
         return collected
+
+    def _keep(self, item: Output) -> Iterator[Output]:
+        """The item, and what follows from it."""
+        yield item
+        match item:
+            case Utterance(final=True):
+                self._utterances.append(item)
+                self._conversation.said(item)
+            case Moment(final=True):
+                self._moments.append(item)
+            case SpeechTurn():
+                self._turns.append(item)
+                self._conversation.turn(item)
+            case VocalSummary():
+                self._vocal.append(item)
+            case Notice():
+                self._notices.append(item)
+        yield from self._suggested(self._engine.feed(item))
+        if isinstance(item, Utterance) and item.final:
+            for stage in self._stages.feed(item):
+                yield from self._keep(stage)
 
     def _suggested(self, suggestions: Sequence[Suggestion]) -> Iterator[Output]:
         """The suggestions, each with a picture of its moment where one may be kept."""
@@ -435,17 +459,46 @@ class CallSession:
         ready = min(party.audio.frames for party in parties)
         gated = {party.participant.id: self._gate(party, self._frame, ready) for party in parties}
         for index in range(ready - self._frame):
-            for party in parties:
-                probability, mean_square = gated[party.participant.id][index]
+            frames = [gated[party.participant.id][index] for party in parties]
+            for party, (probability, mean_square, _) in zip(parties, frames, strict=True):
                 yield from self._step(party, self._frame, probability, mean_square)
+            yield from self._follow_gaps({reason for _, _, reason in frames if reason})
             self._frame += 1
+            if self._frame_us(self._frame) // FIGURES_EVERY_US > self._frame_us(self._frame - 1) // FIGURES_EVERY_US:
+                yield from self._figures()
         for party in parties:
             open_start = party.segmenter.open_start
             needed = self._frame if open_start is None else open_start
             party.audio.forget_before(needed * self._frame_samples - RATE_HZ)
 
-    def _gate(self, party: _Party, start: int, end: int) -> list[tuple[float | None, float]]:
-        """(speech probability, mean square) of frames start to end; probability None where there is no media."""
+    def _follow_gaps(self, reasons: set[str]) -> Iterator[Stage]:
+        """What is missing of the frame, of whichever channel."""
+        start_us, end_us = self._frame_us(self._frame), self._frame_us(self._frame + 1)
+        if reasons:
+            self._conversation.unheard(Span(start_us, end_us))
+        if "hold" not in reasons:
+            self._held_from = None
+            return
+        if self._held_from is None:
+            self._held_from = self._frame
+        held_us = self._frame_us(self._held_from)
+        if start_us < held_us + HOLD_US <= end_us:
+            yield from self._stages.hold(Span(held_us, end_us))
+
+    def _figures(self) -> Iterator[Dynamics]:
+        """Conversation figures up to now, what is being said included."""
+        open_frames = [party.segmenter.open_start for party in self._parties.values()]
+        self._conversation.advance(self._frame_us(min((self._frame, *(f for f in open_frames if f is not None)))))
+        yield from self._conversation.figures(*self._talk())
+
+    def _talk(self) -> tuple[int, dict[str, int]]:
+        """Now, and since when each party has been speaking that has not ended."""
+        since = {name: party.segmenter.open_start for name, party in self._parties.items()}
+        speaking = {name: self._frame_us(frame) for name, frame in since.items() if frame is not None}
+        return self.received_us if self._finished else self._frame_us(self._frame), speaking
+
+    def _gate(self, party: _Party, start: int, end: int) -> list[tuple[float | None, float, str | None]]:
+        """(speech probability, mean square, why there is no media) of frames start to end; probability None without."""
         reasons = [party.audio.gap_reason(frame) for frame in range(start, end)]
         pcm = party.audio.read(start * self._frame_samples, end * self._frame_samples)
         frames = pcm.reshape(-1, self._frame_samples)
@@ -455,7 +508,10 @@ class CallSession:
         for frame, reason in enumerate(reasons, start):
             if reason is not None:
                 party.seconds[self._frame_us(frame) // SECOND_US].withheld = reason
-        return [(next(probabilities) if ok else None, p) for ok, p in zip(usable, power.tolist(), strict=True)]
+        return [
+            (next(probabilities) if reason is None else None, each, reason)
+            for reason, each in zip(reasons, power.tolist(), strict=True)
+        ]
 
     def _step(self, party: _Party, frame: int, probability: float | None, mean_square: float) -> Iterator[Output]:
         segmenter = party.segmenter
@@ -815,6 +871,8 @@ class CallSession:
                 what, code = ("speech was found", "no_speech") if party.heard else ("sound came", "no_sound")
                 message = f"No {what} on the channel of {party.participant.id}."
                 yield from self._notice(code, message, party.participant.id)
+        yield from self._stages.finish(end_us)
+        yield from self._conversation.figures(*self._talk())
         yield from self._suggested(self._engine.finish())
         if self._windows:
             self._learn(np.stack(self._windows))

@@ -22,6 +22,7 @@ FactKind = Literal["issue", "commitment", "open_question"]
 Trajectory = Literal["recovered", "worsened", "flat", "up_and_down", "too_little_known"]
 Toward = Literal["negative", "positive"]
 DriverKind = Literal["modality", "cue", "stage"]
+StageName = Literal["greeting", "identification", "problem", "resolution", "closing", "hold", "transfer"]
 CueKind = Literal["confusion", "escalation", "churn", "gratitude", "urgency", "vulnerability", "emotion"]
 PersonalKind = Literal[
     "card", "iban", "account", "id", "code", "phone", "email", "address", "birth_date", "name", "number"
@@ -277,7 +278,7 @@ class VocalSummary:
 
 @dataclass(frozen=True, slots=True)
 class Dynamics:
-    """Conversation figures of one party over the call so far."""
+    """Conversation figures of one party over the call so far. While it runs, a later one replaces an earlier one."""
 
     participant: str
     talk_us: int
@@ -285,11 +286,58 @@ class Dynamics:
     """Of all speech in the call, in [0, 1]."""
     overtalk_us: int
     interruptions: int
-    """Times this party began while the other was speaking and kept on for at least 0.5 s."""
+    """Times this party began while the other was speaking and both kept on for at least 0.5 s."""
     longest_silence_us: int
-    """Of the whole call: nobody spoke."""
+    """Of the whole call: nobody spoke, and everybody could be heard."""
     words_per_minute: float | None
-    """Words per minute of this party's own speech."""
+    """Words per minute of this party's own speech; None when nothing was recognised."""
+    until_us: int = 0
+    """What was said up to here is counted."""
+    successful_interruptions: int = 0
+    """Of `interruptions`: the other stopped, and this party kept the floor."""
+    silence_us: int = 0
+    """Of the whole call, in total …"""
+    silence_share: float = 0.0
+    """… and its share in the time in which everybody could be heard, in [0, 1]."""
+    responses: int = 0
+    """Times this party began after another had ended, without overlap, and with nothing missing in between."""
+    response_median_us: int | None = None
+    """From the other's end to the own start, to 20 ms, at most 30 s; None without responses."""
+    response_p90_us: int | None = None
+    """90th percentile of the same."""
+    words_per_minute_now: float | None = None
+    """Over the last 30 s of own speech."""
+    monologue_us: int = 0
+    """Own speech since another's turn last lasted 1 s …"""
+    longest_monologue_us: int = 0
+    """… and the longest such stretch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """One party began while another was speaking, and both spoke for at least 0.5 s."""
+
+    by: str
+    of: str
+    span: Span
+    """While both spoke."""
+    overlap_us: int
+    successful: bool
+    """The other stopped, and the one who interrupted spoke on alone for at least 0.5 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a stretch of the call is for. A later one with the same id replaces it, and all that began after it."""
+
+    id: str
+    """`s-0`, `s-1`, … in time order."""
+    name: StageName
+    span: Span
+    confidence: float
+    """Mean posterior probability of its utterances, in [0, 1]."""
+    because: tuple[str, ...]
+    """Ids of the utterances that speak for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +364,7 @@ class Snapshot:
     """Front and rear side by side, labelled, other people's faces blurred."""
 
 
-Output = Utterance | Moment | Suggestion | SpeechTurn | VocalSummary | Notice | Snapshot
+Output = Utterance | Moment | Suggestion | SpeechTurn | VocalSummary | Dynamics | Stage | Notice | Snapshot
 """What a call session yields while it runs. A later item with the same id replaces the earlier one."""
 
 
@@ -426,6 +474,10 @@ class CallTimeline:
     """By time."""
     scores: tuple[PartyScores, ...] = ()
     """One for each party but agents."""
+    interruptions: tuple[Interruption, ...] = ()
+    """By time."""
+    stages: tuple[Stage, ...] = ()
+    """By time, without gaps from the first utterance to the end of the call."""
 
     @property
     def written(self) -> bool:

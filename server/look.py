@@ -80,6 +80,13 @@ def length(duration_us: int) -> str:
     return clock(duration_us) + ("" if hours >= 24 else " h" if hours else " min")
 
 
+def seconds(time_us: int) -> str:
+    """A short time with its unit, e.g. `0.6 s`, `23 s`, `2:05 min`."""
+    if time_us >= 60_000_000:
+        return length(time_us)
+    return f"{time_us / 1e6:.1f} s" if time_us < 9_950_000 else f"{time_us / 1e6:.0f} s"
+
+
 def clean(text: str) -> str:
     """Without control characters: what was said in a call, or a file's name, must not steer a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 from affectline.models.errors import InvalidInputError
+from affectline.pipelines.stages import stage_affect
 from affectline.pipelines.timeline import CallTimeline
 from affectline.server.exports import to_json
 from affectline.server.look import DRIVER_WORDS, EMOTION_COLOURS, FACT_TITLES, LIKELIHOODS, TRAJECTORY_WORDS
@@ -39,6 +40,8 @@ def render_html(timeline: CallTimeline, *, audio: bytes | None = None, audio_mim
         "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
     source = f' src="data:{audio_mime};base64,{base64.b64encode(audio).decode()}"' if audio else ""
+    # Numbers only: this block is read as markup.
+    feelings = [[each.valence, each.upset_us] for each in stage_affect(timeline)]
     return Template(template).substitute(
         policy=policy,
         title=escape(timeline.name),
@@ -51,6 +54,7 @@ def render_html(timeline: CallTimeline, *, audio: bytes | None = None, audio_mim
                 "facts": FACT_TITLES,
                 "trajectories": TRAJECTORY_WORDS,
                 "drivers": DRIVER_WORDS,
+                "stages": feelings,
             }
         ),
         call=base64.b64encode(gzip.compress(to_json(timeline), mtime=0)).decode(),

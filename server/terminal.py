@@ -9,8 +9,9 @@ from rich.style import Style
 from rich.text import Text
 
 from affectline.models.labels import Label
+from affectline.pipelines.stages import StageAffect, stage_affect
 from affectline.pipelines.summary import clock
-from affectline.pipelines.timeline import CallTimeline, Moment, Participant, SuggestionFeedback
+from affectline.pipelines.timeline import CallTimeline, Dynamics, Moment, Participant, SuggestionFeedback
 from affectline.server.axis import BREAK_US, Axis
 from affectline.server.look import (
     EMOTION_COLOURS,
@@ -20,6 +21,7 @@ from affectline.server.look import (
     drivers_of,
     length,
     likelihood,
+    seconds,
     signed,
 )
 
@@ -32,6 +34,8 @@ RISING: Final = "▁▂▃▄▅▆▇█"
 PIN: Final = {"alert": "▲", "assist": "●", "routing": "◆"}
 BREAK_CELL: Final = "┊"
 """Stands where time was left out in which nobody wrote."""
+STAGE_STYLES: Final = (Style(color="#1F2933", bgcolor="#D9E0E7"), Style(color="#1F2933", bgcolor="#F0F3F6"))
+"""In turn, so that neighbours differ."""
 STRESS_STYLE: Final = "#D9480F"
 UNKNOWN_CELL: Final = "·"
 """Stands where nothing is known."""
@@ -59,6 +63,8 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
             if fact.kind == kind
         ]
         _print_section(console, title, said, width)
+    _print_conversation(timeline, console, width)
+    _print_stages(timeline, console, width)
     _print_section(
         console,
         "Top moments",
@@ -148,7 +154,8 @@ def _affect_line(timeline: CallTimeline, columns: int) -> list[Text]:
     upper = _half_blocks(valences, labels, above=True)
     lower = _half_blocks(valences, labels, above=False)
     ribbon, names = _ribbon(labels)
-    rows = [
+    rows = [_row("stage", _stage_strip(timeline, axis, columns, step_us))] if timeline.stages else []
+    rows += [
         _row("pleasant", upper[0]),
         _row("", upper[1]),
         _row(f"{hero.role} ", ribbon, "bold"),
@@ -174,6 +181,19 @@ def _affect_line(timeline: CallTimeline, columns: int) -> list[Text]:
         idle = f"  {BREAK_CELL} idle" if axis.breaks_us else ""
         rows.append(Text(f"{verb}: ▀ {hero.role}  ▄ the other  █ both{idle}", "dim"))
     return rows
+
+
+def _stage_strip(timeline: CallTimeline, axis: Axis, columns: int, step_us: float) -> Text:
+    """What each stretch is for, its name cut to fit; a capital marks where it begins."""
+    strip = Text()
+    for number, stage in enumerate(timeline.stages):
+        start, after = (
+            min(columns, round(axis.drawn_us(t) / step_us)) for t in (stage.span.start_us, stage.span.end_us)
+        )
+        strip.append(" " * (start - len(strip)))
+        size = after - len(strip)
+        strip.append(stage.name[:size].capitalize().ljust(size), STAGE_STYLES[number % 2])
+    return strip
 
 
 def _row(caption: str, content: Text, style: str = "dim") -> Text:
@@ -282,6 +302,73 @@ def _print_section(console: Console, title: str, items: Sequence[tuple[int, Text
                 row.rstrip()
                 console.print(Text.assemble(prefix, row), width=width, highlight=False)
                 prefix = " " * indent
+
+
+def _print_conversation(timeline: CallTimeline, console: Console, width: int) -> None:
+    """One row per party, and the silence that they share."""
+    if not timeline.dynamics:
+        return
+    role_of = {party.id: party.role for party in timeline.participants}
+    rows = [(role_of.get(each.participant, each.participant), _figures(each)) for each in timeline.dynamics]
+    shared = timeline.dynamics[0]
+    longest = seconds(shared.longest_silence_us)
+    rows.append(("silence", f"{seconds(shared.silence_us)} ({_percent(shared.silence_share)}), longest {longest}"))
+    console.print()
+    console.print(Text("Conversation", "bold"))
+    indent = 3 + max(len(name) for name, _ in rows)
+    for name, figures in rows:
+        prefix = f"  {name}".ljust(indent) + " "
+        for row in Text(figures).wrap(console, width - len(prefix)):
+            row.rstrip()
+            console.print(Text.assemble(prefix, row), width=width, highlight=False)
+            prefix = " " * len(prefix)
+
+
+def _figures(party: Dynamics) -> str:
+    parts = [f"talks {_percent(party.talk_share)}, {seconds(party.overtalk_us)} over the other"]
+    if party.interruptions:
+        took = f" ({party.successful_interruptions} took the floor)" if party.successful_interruptions else ""
+        parts.append(f"interrupts {party.interruptions} ×{took}")
+    if party.response_median_us is not None and party.response_p90_us is not None:
+        parts.append(
+            f"answers after {seconds(party.response_median_us)} (90 % within {seconds(party.response_p90_us)})"
+        )
+    if party.words_per_minute is not None:
+        parts.append(f"{party.words_per_minute:.0f} words/min")
+    parts.append(f"longest in one go {seconds(party.longest_monologue_us)}")
+    return "; ".join(parts)
+
+
+def _print_stages(timeline: CallTimeline, console: Console, width: int) -> None:
+    """How each party felt in each stage."""
+    if not timeline.stages:
+        return
+    cells = {(each.stage, each.participant): _feels(each) for each in stage_affect(timeline)}
+    parties = [party for party in timeline.participants if any(cells[s.id, party.id] for s in timeline.stages)]
+    rows = [[seconds(s.span.duration_us), *(cells[s.id, party.id] for party in parties)] for s in timeline.stages]
+    indent = max(5, *(len(clock(s.span.start_us)) for s in timeline.stages))
+    heads = ["By stage", "", *(party.role for party in parties)]
+    rows = [
+        [f"{clock(s.span.start_us).rjust(indent)} {s.name}", *row] for s, row in zip(timeline.stages, rows, strict=True)
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    console.print()
+    for row in (heads, *rows):
+        text = Text("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+        text.stylize("bold" if row is heads else "")
+        text.truncate(width, overflow="ellipsis")
+        console.print(text, width=width, highlight=False)
+
+
+def _feels(each: StageAffect) -> str:
+    if each.valence is None:
+        return ""
+    upset = f", upset {seconds(each.upset_us)}" if each.upset_us else ""
+    return f"{round(each.valence, 2) + 0.0:+.2f}{upset}".replace("-", "−")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _foreground(label: Label | None) -> Style:

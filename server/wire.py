@@ -66,6 +66,7 @@ from affectline.pipelines.timeline import (
     EarlierCall,
     Fact,
     Highlight,
+    Interruption,
     Moment,
     Notice,
     Output,
@@ -75,6 +76,7 @@ from affectline.pipelines.timeline import (
     Score,
     Snapshot,
     SpeechTurn,
+    Stage,
     Suggestion,
     SuggestionFeedback,
     Summary,
@@ -149,6 +151,7 @@ ROLES: Final = _values(timeline_pb2.Role, "ROLE_")
 CONSENTS: Final = _values(timeline_pb2.Consent, "CONSENT_")
 EMOTIONS: Final = _values(timeline_pb2.Emotion, "EMOTION_")
 FACT_KINDS: Final = _values(timeline_pb2.FactKind, "FACT_KIND_")
+STAGES: Final = _values(timeline_pb2.StageName, "STAGE_NAME_")
 CUE_KINDS: Final = _values(timeline_pb2.CueKind, "CUE_KIND_")
 PERSONAL_KINDS: Final = _values(timeline_pb2.PersonalKind, "PERSONAL_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
@@ -172,6 +175,7 @@ _ROLE_NAMES: Final = _names(ROLES)
 _CONSENT_NAMES: Final = _names(CONSENTS)
 _EMOTION_NAMES: Final = _names(EMOTIONS)
 _FACT_KIND_NAMES: Final = _names(FACT_KINDS)
+_STAGE_NAMES: Final = _names(STAGES)
 _CUE_KIND_NAMES: Final = _names(CUE_KINDS)
 _PERSONAL_KIND_NAMES: Final = _names(PERSONAL_KINDS)
 _MODALITY_NAMES: Final = _names(MODALITIES)
@@ -1005,6 +1009,50 @@ def _dynamics_from(message: timeline_pb2.Dynamics) -> Dynamics:
         interruptions=message.interruptions,
         longest_silence_us=message.longest_silence_us,
         words_per_minute=_optional(message, "words_per_minute"),
+        until_us=message.until_us,
+        successful_interruptions=message.successful_interruptions,
+        silence_us=message.silence_us,
+        silence_share=message.silence_share,
+        responses=message.responses,
+        response_median_us=_optional(message, "response_median_us"),
+        response_p90_us=_optional(message, "response_p90_us"),
+        words_per_minute_now=_optional(message, "words_per_minute_now"),
+        monologue_us=message.monologue_us,
+        longest_monologue_us=message.longest_monologue_us,
+    )
+
+
+def _interruption(interruption: Interruption) -> timeline_pb2.Interruption:
+    return timeline_pb2.Interruption(
+        by=interruption.by,
+        of=interruption.of,
+        span=_span(interruption.span),
+        overlap_us=interruption.overlap_us,
+        successful=interruption.successful,
+    )
+
+
+def _interruption_from(message: timeline_pb2.Interruption) -> Interruption:
+    return Interruption(message.by, message.of, _span_from(message.span), message.overlap_us, message.successful)
+
+
+def _stage(stage: Stage) -> timeline_pb2.Stage:
+    return timeline_pb2.Stage(
+        id=stage.id,
+        name=STAGES[stage.name],
+        span=_span(stage.span),
+        confidence=stage.confidence,
+        because=stage.because,
+    )
+
+
+def _stage_from(message: timeline_pb2.Stage) -> Stage:
+    return Stage(
+        id=message.id,
+        name=_STAGE_NAMES[message.name],
+        span=_span_from(message.span),
+        confidence=message.confidence,
+        because=tuple(message.because),
     )
 
 
@@ -1163,6 +1211,8 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         (("snapshots", _snapshot(each)) for each in timeline.snapshots),
         (("feedback", suggestion_feedback(each)) for each in timeline.feedback),
         (("changes", _change(each)) for each in timeline.changes),
+        (("interruptions", _interruption(each)) for each in timeline.interruptions),
+        (("stages", _stage(each)) for each in timeline.stages),
     )
     for field, message in items:
         size += message.ByteSize()
@@ -1199,6 +1249,8 @@ def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
         history=_history_from(message.history.calls) if message.HasField("history") else None,
         changes=tuple(map(_change_from, message.changes)),
         scores=tuple(map(_party_scores_from, message.scores)),
+        interruptions=tuple(map(_interruption_from, message.interruptions)),
+        stages=tuple(map(_stage_from, message.stages)),
     )
 
 
@@ -1214,6 +1266,10 @@ def reply(item: Reply) -> analyze_pb2.AnalyzeResponse:
             return analyze_pb2.AnalyzeResponse(speech_turn=_turn(item))
         case VocalSummary():
             return analyze_pb2.AnalyzeResponse(vocal_summary=_vocal(item))
+        case Dynamics():
+            return analyze_pb2.AnalyzeResponse(dynamics=_dynamics(item))
+        case Stage():
+            return analyze_pb2.AnalyzeResponse(stage=_stage(item))
         case Notice():
             return analyze_pb2.AnalyzeResponse(notice=_notice(item))
         case Snapshot():
@@ -1237,6 +1293,10 @@ def reply_from_wire(message: analyze_pb2.AnalyzeResponse) -> Reply:
             return _turn_from(message.speech_turn)
         case "vocal_summary":
             return _vocal_from(message.vocal_summary)
+        case "dynamics":
+            return _dynamics_from(message.dynamics)
+        case "stage":
+            return _stage_from(message.stage)
         case "notice":
             return _notice_from(message.notice)
         case "snapshot":

@@ -16,11 +16,14 @@ from affectline.pipelines.timeline import (
     Fact,
     FactKind,
     Highlight,
+    Interruption,
     Moment,
     Notice,
     Participant,
     Snapshot,
     SpeechTurn,
+    Stage,
+    StageName,
     Suggestion,
     Summary,
     Utterance,
@@ -91,6 +94,22 @@ FACTS: tuple[tuple[FactKind, int, str], ...] = (
 """(kind, line of the script, text)."""
 
 
+STAGES: tuple[tuple[StageName, float, float], ...] = (
+    ("greeting", 1, 0.97),
+    ("problem", 5.6, 0.9),
+    ("identification", 11.6, 0.96),
+    ("problem", 22, 0.81),
+    ("resolution", 61, 0.88),
+    ("hold", 110, 0.62),
+    ("resolution", 122, 0.9),
+    ("closing", 161, 0.98),
+)
+"""(name, from s, confidence)."""
+
+INTERRUPTIONS = ((AGENT, CUSTOMER, 35, 36, True), (AGENT, CUSTOMER, 50, 52, True), (CUSTOMER, AGENT, 53.5, 55, True))
+"""(by, of, from s, to s, successful)."""
+
+
 def sample_timeline(repeats: int = 1) -> CallTimeline:
     """The same conversation `repeats` times over, 186 s each, with other small variations each time."""
     chance = random.Random(7)
@@ -159,8 +178,44 @@ def sample_timeline(repeats: int = 1) -> CallTimeline:
         speech=tuple(speech),
         vocal=tuple(vocal),
         dynamics=(
-            Dynamics(CUSTOMER, 84_000_000 * repeats, 0.48, 2_500_000, 1, 8_000_000, 141.0),
-            Dynamics(AGENT, 91_000_000 * repeats, 0.52, 2_500_000, 2, 8_000_000, 163.0),
+            Dynamics(
+                CUSTOMER,
+                84_000_000 * repeats,
+                0.48,
+                4_500_000,
+                1,
+                8_000_000,
+                141.0,
+                LENGTH_S * SECOND_US * repeats,
+                1,
+                31_000_000,
+                0.17,
+                13,
+                1_000_000,
+                3_400_000,
+                128.0,
+                8_000_000,
+                23_000_000,
+            ),
+            Dynamics(
+                AGENT,
+                91_000_000 * repeats,
+                0.52,
+                4_500_000,
+                2,
+                8_000_000,
+                163.0,
+                LENGTH_S * SECOND_US * repeats,
+                2,
+                31_000_000,
+                0.17,
+                11,
+                600_000,
+                1_000_000,
+                171.0,
+                5_000_000,
+                14_000_000,
+            ),
         ),
         summary=Summary(
             (
@@ -186,6 +241,16 @@ def sample_timeline(repeats: int = 1) -> CallTimeline:
             for kind, number, text in FACTS
         ),
         scores=score_parties(participants, utterances, moments, repeats * LENGTH_S * SECOND_US),
+        interruptions=tuple(
+            Interruption(by, of, _span(start_s, end_s), _span(start_s, end_s).duration_us, successful)
+            for by, of, start_s, end_s, successful in INTERRUPTIONS
+        ),
+        stages=tuple(
+            Stage(f"s-{number}", name, _span(start_s, end_s), confidence, (utterances[number].id,))
+            for number, ((name, start_s, confidence), end_s) in enumerate(
+                zip(STAGES, [*(start_s for _, start_s, _ in STAGES[1:]), LENGTH_S * repeats], strict=True)
+            )
+        ),
     )
 
 
@@ -210,6 +275,8 @@ def empty_timeline() -> CallTimeline:
         dynamics=(),
         facts=(),
         scores=(),
+        interruptions=(),
+        stages=(),
         summary=Summary(("Nobody spoke in this call.",), ()),
         notices=(Notice("no_speech", "No speech was found in 40 s of audio.", 0),),
     )  # fmt: skip
@@ -242,6 +309,8 @@ def no_consent_timeline() -> CallTimeline:
         dynamics=(),
         facts=(),
         scores=(),
+        interruptions=(),
+        stages=(),
         summary=Summary((), ()),
         notices=tuple(
             Notice(
@@ -253,6 +322,10 @@ def no_consent_timeline() -> CallTimeline:
             for party in sample.participants
         ),
     )
+
+
+def _span(start_s: float, end_s: float) -> Span:
+    return Span(round(start_s * SECOND_US), round(end_s * SECOND_US))
 
 
 def _words(text: str, span: Span) -> tuple[Word, ...]:
@@ -408,6 +481,12 @@ def written_timeline() -> CallTimeline:
         speech=(),
         vocal=(),
         dynamics=(),
+        interruptions=(),
+        stages=(
+            Stage("s-0", "greeting", Span(0, begins_us[2]), 0.7, ("t-0",)),
+            Stage("s-1", "problem", Span(begins_us[2], begins_us[4]), 0.8, ("t-2",)),
+            Stage("s-2", "closing", Span(begins_us[4], 3 * day_us + 6 * SECOND_US), 0.9, ("t-4",)),
+        ),
         summary=replace(sample.summary, highlights=(highlight,)),
         notices=(),
         scores=score_parties(sample.participants, utterances, moments, end_us, written=True),

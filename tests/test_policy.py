@@ -38,6 +38,7 @@ from affectline.pipelines.timeline import (
     Output,
     Participant,
     SpeechTurn,
+    Stage,
     Suggestion,
     SuggestionFeedback,
     Summary,
@@ -330,6 +331,26 @@ def test_replaying_a_finished_call_gives_what_it_gave_live() -> None:
     live = run(items)
     assert live
     assert replay(DEFAULT, finished) == live
+
+
+def stage(number: int, name: str, start_s: int, confidence: float = 0.8) -> Stage:
+    return Stage(f"s-{number}", name, Span(start_s * SECOND_US, (start_s + 1) * SECOND_US), confidence, ())  # type: ignore[arg-type]
+
+
+def test_the_stage_of_the_call_is_the_last_one_told() -> None:
+    angry = "        - {measure: label, any_of: [angry], for_s: 2}\n"
+    at_stage = "        - {measure: stage, any_of: [identification], min_confidence: 0.6}\n"
+    text = PACK.format(gap=0, most=9, kind="assist", cooldown=0).replace(angry, at_stage + angry)
+    rule = load_policies(text)
+    calm, cross = call([(5, "neutral")]), call([(5, "neutral"), (5, "angry"), (5, "neutral")])
+    told = [stage(0, "greeting", 0), stage(1, "identification", 4)]
+    assert names(run([*told, *cross], rule)) == ["angry"]
+    assert names(run([*told, *calm], rule)) == []
+    assert names(run([told[0], *cross], rule)) == []
+    assert names(run([told[0], stage(1, "identification", 4, 0.5), *cross], rule)) == []
+    assert names(run([*told, stage(2, "resolution", 5), *cross], rule)) == []
+    assert names(run([*told, stage(2, "resolution", 5), told[1], *cross], rule)) == ["angry"]  # revised
+    assert names(run([*told, *cross, stage(0, "problem", 0)], rule)) == ["angry"]
 
 
 @pytest.mark.parametrize(
@@ -912,6 +933,7 @@ MEASURES = {
     "cue": "{measure: cue, phrases: [cancel]}",
     "cue_kind": "{measure: cue_kind, any_of: [churn], at_least: 2}",
     "count": "{measure: count, of: moments, labels: [angry, sad], at_least: 4}",
+    "stage": "{measure: stage, any_of: [problem]}",
     "history": "{measure: history, calls: 1}",
     "suggested": "{measure: suggested, any_of: [sad]}",
 }
@@ -955,7 +977,7 @@ def test_a_lowered_bar_holds_wherever_the_bar_itself_does(
             party.utterances.append(words)
             party.said.append(words)
     end_us = party.moments[-1].span.end_us
-    view = View(party, Span(0, end_us), (party, other), 0, LAST_WEEK, [(0, "sad")])
+    view = View(party, Span(0, end_us), (party, other), 0, LAST_WEEK, [(0, "sad")], stage(0, "problem", 0))
     asked = asking(MEASURES[measure])
     if asked.evidence(view) is not None:
         assert asked.eased(share).evidence(view) is not None

@@ -374,3 +374,30 @@ def test_the_scores_of_the_call_are_told_and_lead_to_their_quarter(open_report) 
 @pytest.mark.parametrize("make", [empty_timeline, no_consent_timeline])
 def test_where_nothing_is_known_there_is_no_score(open_report, make) -> None:
     assert open_report(make()).locator("#scores").inner_text() == ""
+
+
+def test_each_stage_shows_how_it_felt_and_leads_there(open_report) -> None:
+    page = open_report(sample_timeline())
+    rows = page.locator("table.stages tbody tr")
+    assert rows.count() == 8
+    assert rows.nth(3).inner_text().split("\t")[1:3] == ["problem", "39 s"]
+    assert "upset 26 s" in rows.nth(3).inner_text()
+    rows.nth(4).locator("button").click()
+    assert page.locator("#now").inner_text() == "1:01 / 3:06"
+
+
+def test_the_pointer_tells_the_stage_and_who_cuts_in(open_report) -> None:
+    page = open_report(sample_timeline())
+    box = page.locator("#plot").bounding_box()
+    page.mouse.move(chart_x(page, 51), box["y"] + 40)
+    tip = page.locator("#tip").inner_text()
+    assert "problem (likely, 0.81)" in tip
+    assert "Agent cuts in for 2.0 s and takes the floor" in tip
+
+
+def test_figures_of_the_conversation(open_report) -> None:
+    page = open_report(sample_timeline())
+    text = page.locator("#dynamics").inner_text()
+    assert "2 × (2 took the floor)" in text
+    assert "1.0 s (90 % within 3.4 s)" in text
+    assert "31 s (17 %), longest 8.0 s" in text

@@ -18,17 +18,20 @@ from affectline.pipelines.session import CallConfig, CallSession, ConsentChange
 from affectline.pipelines.timeline import (
     CallTimeline,
     CustomerHistory,
+    Dynamics,
     EarlierCall,
     Moment,
     Notice,
     Output,
     Participant,
+    Stage,
     Suggestion,
     SuggestionFeedback,
     Utterance,
 )
 from affectline.server.engine import Engine
 from affectline.server.site_store import SiteStore
+from benchmarks.stages import follow
 
 pytestmark = pytest.mark.integration
 
@@ -138,6 +141,28 @@ def test_the_chunks_do_not_show_in_the_timeline(engine: Engine, sound: F32) -> N
     assert timelines[0] == timelines[1]
 
 
+def test_figures_and_stages_told_live_become_those_of_the_timeline(engine: Engine, sound: F32) -> None:
+    told, odd = [], np.cumsum(np.random.default_rng(5).integers(1, 9_000, 200))
+    for cuts in ((), odd[odd < len(sound)].tolist()):
+        session = engine.open(CALL)
+        found = [*stream(session, sound, cuts), *session.finish()]
+        told.append([item for item in found if isinstance(item, Dynamics | Stage)])
+        timeline = session.timeline()
+        figures = [item for item in found if isinstance(item, Dynamics)]
+        assert figures[-2:] == list(timeline.dynamics)
+        assert [f.until_us for f in figures[:-2:2]] == pytest.approx(
+            list(range(5_000_000, 56_000_000, 5_000_000)), abs=32_000
+        )
+        stages: list[Stage] = []
+        for stage in (item for item in found if isinstance(item, Stage)):
+            stages = follow(stages, [stage])
+        assert tuple(stages) == timeline.stages
+        assert timeline.stages[0].span.start_us == timeline.utterances[0].span.start_us
+        assert timeline.stages[-1].span.end_us == timeline.duration_us
+        assert sum(d.interruptions for d in timeline.dynamics) == len(timeline.interruptions)
+    assert told[0] == told[1]
+
+
 def test_interim_results_come_before_the_final_ones(engine: Engine, sound: F32) -> None:
     session = engine.open(replace(CALL, interim_results=True))
     found = stream(session, sound[: 8 * CALL.rate_hz], range(800, 8 * CALL.rate_hz, 800)) + session.finish()
@@ -193,6 +218,10 @@ def test_hold_is_a_stated_absence(engine: Engine, sound: F32) -> None:
     assert timeline.duration_us == 23_000_000
     held = [m for m in moments_of(timeline, "customer") if 9_000_000 <= m.span.start_us < 17_000_000]
     assert {a.reason for m in held for a in m.absent if a.modality != "face"} == {"hold"}
+    assert timeline.dynamics[0].silence_us < 9_000_000
+    (waiting,) = (s for s in timeline.stages if s.name == "hold")
+    assert 7_000_000 < waiting.span.start_us <= 8_100_000
+    assert waiting.span.end_us >= 18_000_000
 
 
 def test_a_channel_that_stops_does_not_stop_the_other(engine: Engine, sound: F32) -> None:

@@ -144,3 +144,17 @@ def test_scores_are_told_where_something_is_known() -> None:
     )
     assert "Low points go with voice 52 %, words 38 %." in shown(sample_timeline())
     assert "Scores" not in shown(empty_timeline())
+
+
+def test_stages_stand_above_the_line_and_say_how_they_felt() -> None:
+    lines = shown(sample_timeline(), width=100).splitlines()
+    strip = next(line for line in lines if line.startswith("stage "))
+    assert [name in strip for name in ("Problem", "Resolution", "Hold", "Closing")] == [True] * 4
+    assert any(line.split()[:4] == ["0:22", "problem", "39", "s"] and "upset 26 s" in line for line in lines)
+
+
+def test_one_row_of_figures_per_party() -> None:
+    text = " ".join(shown(sample_timeline()).split())
+    assert "interrupts 2 × (2 took the floor)" in text
+    assert "answers after 1.0 s (90 % within 3.4 s)" in text
+    assert "silence 31 s (17 %), longest 8.0 s" in text

@@ -546,6 +546,8 @@ class AnalyzeResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     TIMELINE_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
+    DYNAMICS_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def utterance(self) -> _timeline_pb2.Utterance:
         """A transcript, partial or final."""
@@ -582,6 +584,14 @@ class AnalyzeResponse(_message.Message):
     def snapshot(self) -> _timeline_pb2.Snapshot:
         """A picture of a key moment, of a party who agreed that such are kept."""
 
+    @_builtins.property
+    def dynamics(self) -> _timeline_pb2.Dynamics:
+        """Conversation figures of one party; of each about every 5 s of media, and at the end."""
+
+    @_builtins.property
+    def stage(self) -> _timeline_pb2.Stage:
+        """What the call is for from here on, or what was said of that before and is seen differently now."""
+
     def __init__(
         self,
         *,
@@ -594,12 +604,14 @@ class AnalyzeResponse(_message.Message):
         cursor: Global___Cursor | None = ...,
         timeline: _timeline_pb2.Timeline | None = ...,
         snapshot: _timeline_pb2.Snapshot | None = ...,
+        dynamics: _timeline_pb2.Dynamics | None = ...,
+        stage: _timeline_pb2.Stage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "moment", b"moment", "notice", b"notice", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "dynamics", b"dynamics", "moment", b"moment", "notice", b"notice", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "stage", b"stage", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "moment", b"moment", "notice", b"notice", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "dynamics", b"dynamics", "moment", b"moment", "notice", b"notice", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "stage", b"stage", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_reply: _TypeAlias = _typing.Literal["utterance", "moment", "suggestion", "speech_turn", "vocal_summary", "notice", "cursor", "timeline", "snapshot"]  # noqa: Y015
+    _WhichOneofReturnType_reply: _TypeAlias = _typing.Literal["utterance", "moment", "suggestion", "speech_turn", "vocal_summary", "notice", "cursor", "timeline", "snapshot", "dynamics", "stage"]  # noqa: Y015
     _WhichOneofArgType_reply: _TypeAlias = _typing.Literal["reply", b"reply"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_reply) -> _WhichOneofReturnType_reply | None: ...
 

@@ -402,6 +402,50 @@ CALL_OUTCOME_SOLD: CallOutcome.ValueType  # 6
 """The customer bought something."""
 Global___CallOutcome: _TypeAlias = CallOutcome  # noqa: Y015
 
+class _StageName:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StageNameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StageName.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STAGE_NAME_UNSPECIFIED: _StageName.ValueType  # 0
+    """Not said; never sent."""
+    STAGE_NAME_GREETING: _StageName.ValueType  # 1
+    """Saying who is there, and how one is."""
+    STAGE_NAME_IDENTIFICATION: _StageName.ValueType  # 2
+    """Finding out whom the call is about."""
+    STAGE_NAME_PROBLEM: _StageName.ValueType  # 3
+    """What is wrong or wanted."""
+    STAGE_NAME_RESOLUTION: _StageName.ValueType  # 4
+    """What is done about it."""
+    STAGE_NAME_CLOSING: _StageName.ValueType  # 5
+    """Anything else, thanks, goodbye."""
+    STAGE_NAME_HOLD: _StageName.ValueType  # 6
+    """Somebody waits."""
+    STAGE_NAME_TRANSFER: _StageName.ValueType  # 7
+    """The call goes to somebody else."""
+
+class StageName(_StageName, metaclass=_StageNameEnumTypeWrapper):
+    """What a stretch of a call is for."""
+
+STAGE_NAME_UNSPECIFIED: StageName.ValueType  # 0
+"""Not said; never sent."""
+STAGE_NAME_GREETING: StageName.ValueType  # 1
+"""Saying who is there, and how one is."""
+STAGE_NAME_IDENTIFICATION: StageName.ValueType  # 2
+"""Finding out whom the call is about."""
+STAGE_NAME_PROBLEM: StageName.ValueType  # 3
+"""What is wrong or wanted."""
+STAGE_NAME_RESOLUTION: StageName.ValueType  # 4
+"""What is done about it."""
+STAGE_NAME_CLOSING: StageName.ValueType  # 5
+"""Anything else, thanks, goodbye."""
+STAGE_NAME_HOLD: StageName.ValueType  # 6
+"""Somebody waits."""
+STAGE_NAME_TRANSFER: StageName.ValueType  # 7
+"""The call goes to somebody else."""
+Global___StageName: _TypeAlias = StageName  # noqa: Y015
+
 class _FactKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1514,7 +1558,7 @@ Global___VocalSummary: _TypeAlias = VocalSummary  # noqa: Y015
 
 @_typing.final
 class Dynamics(_message.Message):
-    """Conversation figures of one party."""
+    """Conversation figures of one party over the call so far. While the call runs, a later one replaces an earlier one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1525,6 +1569,16 @@ class Dynamics(_message.Message):
     INTERRUPTIONS_FIELD_NUMBER: _builtins.int
     LONGEST_SILENCE_US_FIELD_NUMBER: _builtins.int
     WORDS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    UNTIL_US_FIELD_NUMBER: _builtins.int
+    SUCCESSFUL_INTERRUPTIONS_FIELD_NUMBER: _builtins.int
+    SILENCE_US_FIELD_NUMBER: _builtins.int
+    SILENCE_SHARE_FIELD_NUMBER: _builtins.int
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    RESPONSE_MEDIAN_US_FIELD_NUMBER: _builtins.int
+    RESPONSE_P90_US_FIELD_NUMBER: _builtins.int
+    WORDS_PER_MINUTE_NOW_FIELD_NUMBER: _builtins.int
+    MONOLOGUE_US_FIELD_NUMBER: _builtins.int
+    LONGEST_MONOLOGUE_US_FIELD_NUMBER: _builtins.int
     participant: _builtins.str
     """Id of the party."""
     talk_us: _builtins.int
@@ -1534,11 +1588,31 @@ class Dynamics(_message.Message):
     overtalk_us: _builtins.int
     """Time spoken while another party spoke, in microseconds."""
     interruptions: _builtins.int
-    """Times this party began while another was speaking and kept on for at least 0.5 s."""
+    """Times this party began while another was speaking and both kept on for at least 0.5 s."""
     longest_silence_us: _builtins.int
-    """Longest time in which nobody spoke, in microseconds."""
+    """Longest time in which nobody spoke and everybody could be heard, in microseconds; hold and lost media do not count."""
     words_per_minute: _builtins.float
     """Words per minute of this party's own speech; absent when nothing was recognised."""
+    until_us: _builtins.int
+    """What was said up to here is counted."""
+    successful_interruptions: _builtins.int
+    """Of the interruptions: the other stopped, and this party kept the floor."""
+    silence_us: _builtins.int
+    """Silence of the whole call, in total …"""
+    silence_share: _builtins.float
+    """… and its share in the time in which everybody could be heard, in [0, 1]."""
+    responses: _builtins.int
+    """Times this party began after another had ended, without overlap, and with nothing missing in between."""
+    response_median_us: _builtins.int
+    """Median time from the other's end to the own start, to 20 ms, at most 30 s; absent without responses."""
+    response_p90_us: _builtins.int
+    """90th percentile of the same."""
+    words_per_minute_now: _builtins.float
+    """Words per minute over the last 30 s of own speech."""
+    monologue_us: _builtins.int
+    """Own speech since another's turn last lasted 1 s …"""
+    longest_monologue_us: _builtins.int
+    """… and the longest such stretch."""
     def __init__(
         self,
         *,
@@ -1549,16 +1623,123 @@ class Dynamics(_message.Message):
         interruptions: _builtins.int = ...,
         longest_silence_us: _builtins.int = ...,
         words_per_minute: _builtins.float | None = ...,
+        until_us: _builtins.int = ...,
+        successful_interruptions: _builtins.int = ...,
+        silence_us: _builtins.int = ...,
+        silence_share: _builtins.float = ...,
+        responses: _builtins.int = ...,
+        response_median_us: _builtins.int | None = ...,
+        response_p90_us: _builtins.int | None = ...,
+        words_per_minute_now: _builtins.float | None = ...,
+        monologue_us: _builtins.int = ...,
+        longest_monologue_us: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_words_per_minute", b"_words_per_minute", "words_per_minute", b"words_per_minute"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_response_median_us", b"_response_median_us", "_response_p90_us", b"_response_p90_us", "_words_per_minute", b"_words_per_minute", "_words_per_minute_now", b"_words_per_minute_now", "response_median_us", b"response_median_us", "response_p90_us", b"response_p90_us", "words_per_minute", b"words_per_minute", "words_per_minute_now", b"words_per_minute_now"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_words_per_minute", b"_words_per_minute", "interruptions", b"interruptions", "longest_silence_us", b"longest_silence_us", "overtalk_us", b"overtalk_us", "participant", b"participant", "talk_share", b"talk_share", "talk_us", b"talk_us", "words_per_minute", b"words_per_minute"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_response_median_us", b"_response_median_us", "_response_p90_us", b"_response_p90_us", "_words_per_minute", b"_words_per_minute", "_words_per_minute_now", b"_words_per_minute_now", "interruptions", b"interruptions", "longest_monologue_us", b"longest_monologue_us", "longest_silence_us", b"longest_silence_us", "monologue_us", b"monologue_us", "overtalk_us", b"overtalk_us", "participant", b"participant", "response_median_us", b"response_median_us", "response_p90_us", b"response_p90_us", "responses", b"responses", "silence_share", b"silence_share", "silence_us", b"silence_us", "successful_interruptions", b"successful_interruptions", "talk_share", b"talk_share", "talk_us", b"talk_us", "until_us", b"until_us", "words_per_minute", b"words_per_minute", "words_per_minute_now", b"words_per_minute_now"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__response_median_us: _TypeAlias = _typing.Literal["response_median_us"]  # noqa: Y015
+    _WhichOneofArgType__response_median_us: _TypeAlias = _typing.Literal["_response_median_us", b"_response_median_us"]  # noqa: Y015
+    _WhichOneofReturnType__response_p90_us: _TypeAlias = _typing.Literal["response_p90_us"]  # noqa: Y015
+    _WhichOneofArgType__response_p90_us: _TypeAlias = _typing.Literal["_response_p90_us", b"_response_p90_us"]  # noqa: Y015
     _WhichOneofReturnType__words_per_minute: _TypeAlias = _typing.Literal["words_per_minute"]  # noqa: Y015
     _WhichOneofArgType__words_per_minute: _TypeAlias = _typing.Literal["_words_per_minute", b"_words_per_minute"]  # noqa: Y015
+    _WhichOneofReturnType__words_per_minute_now: _TypeAlias = _typing.Literal["words_per_minute_now"]  # noqa: Y015
+    _WhichOneofArgType__words_per_minute_now: _TypeAlias = _typing.Literal["_words_per_minute_now", b"_words_per_minute_now"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_median_us) -> _WhichOneofReturnType__response_median_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_p90_us) -> _WhichOneofReturnType__response_p90_us | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__words_per_minute) -> _WhichOneofReturnType__words_per_minute | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__words_per_minute_now) -> _WhichOneofReturnType__words_per_minute_now | None: ...
 
 Global___Dynamics: _TypeAlias = Dynamics  # noqa: Y015
+
+@_typing.final
+class Interruption(_message.Message):
+    """One party began while another was speaking, and both spoke for at least 0.5 s."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
+    SPAN_FIELD_NUMBER: _builtins.int
+    OVERLAP_US_FIELD_NUMBER: _builtins.int
+    SUCCESSFUL_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """Id of the party who began."""
+    of: _builtins.str
+    """Id of the party who was speaking."""
+    overlap_us: _builtins.int
+    """How long that was."""
+    successful: _builtins.bool
+    """The other stopped, and the one who interrupted spoke on alone for at least 0.5 s."""
+    @_builtins.property
+    def span(self) -> Global___Span:
+        """While both spoke."""
+
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        of: _builtins.str = ...,
+        span: Global___Span | None = ...,
+        overlap_us: _builtins.int = ...,
+        successful: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "of", b"of", "overlap_us", b"overlap_us", "span", b"span", "successful", b"successful"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Interruption: _TypeAlias = Interruption  # noqa: Y015
+
+@_typing.final
+class Stage(_message.Message):
+    """What a stretch of the call is for. While the call runs, a later one with the same id replaces it, and all that began
+    after it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SPAN_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    BECAUSE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Unique within the call: "s-0", "s-1", … in time order."""
+    name: Global___StageName.ValueType
+    """What it is for."""
+    confidence: _builtins.float
+    """Mean posterior probability of its utterances, in [0, 1]."""
+    @_builtins.property
+    def span(self) -> Global___Span:
+        """From its first utterance to the next stage's; of the one that goes on, to what was known when it was sent."""
+
+    @_builtins.property
+    def because(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the utterances that speak for it."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: Global___StageName.ValueType = ...,
+        span: Global___Span | None = ...,
+        confidence: _builtins.float = ...,
+        because: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because", b"because", "confidence", b"confidence", "id", b"id", "name", b"name", "span", b"span"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 @_typing.final
 class Notice(_message.Message):
@@ -1917,6 +2098,8 @@ class Timeline(_message.Message):
     SNAPSHOTS_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    INTERRUPTIONS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     schema: _builtins.str
@@ -1984,6 +2167,14 @@ class Timeline(_message.Message):
         """What was known of the customer before the call."""
 
     @_builtins.property
+    def interruptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interruption]:
+        """By time."""
+
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stage]:
+        """By time, without gaps from the first utterance to the end of the call."""
+
+    @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangePoint]:
         """By time."""
 
@@ -2012,12 +2203,14 @@ class Timeline(_message.Message):
         snapshots: _abc.Iterable[Global___Snapshot] | None = ...,
         feedback: _abc.Iterable[Global___SuggestionFeedback] | None = ...,
         history: Global___CustomerHistory | None = ...,
+        interruptions: _abc.Iterable[Global___Interruption] | None = ...,
+        stages: _abc.Iterable[Global___Stage] | None = ...,
         changes: _abc.Iterable[Global___ChangePoint] | None = ...,
         scores: _abc.Iterable[Global___PartyScores] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "history", b"history", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "changes", b"changes", "duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "feedback", b"feedback", "history", b"history", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "scores", b"scores", "snapshots", b"snapshots", "speech_turns", b"speech_turns", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "changes", b"changes", "duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "feedback", b"feedback", "history", b"history", "interruptions", b"interruptions", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "scores", b"scores", "snapshots", b"snapshots", "speech_turns", b"speech_turns", "stages", b"stages", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
     _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015

@@ -94,7 +94,7 @@ function affectLine(call, state, on) {
 
   function layOut() {
     const width = $("chart").clientWidth, narrow = width < NARROW_PX, left = narrow ? 0 : 128;
-    const heights = { axis: 22, valence: narrow ? 150 : 190, emotion: 36, face: filmed.has(state.hero) ? 22 : 0, arousal: 72, speaks: TRACK_PX * parties.length,
+    const heights = { axis: 22, stage: call.stages.length ? 20 : 0, valence: narrow ? 150 : 190, emotion: 36, face: filmed.has(state.hero) ? 22 : 0, arousal: 72, speaks: TRACK_PX * parties.length,
       markers: call.suggestions.length ? 23 * PIN_LANES : 0, loudness: written ? 0 : 52 };
     const rows = {};
     let y = 0;
@@ -180,6 +180,7 @@ function affectLine(call, state, on) {
     pen.beginPath();
     pen.rect(box.left, 0, box.width, box.height);
     pen.clip();
+    if (box.rows.stage) drawStages();
     drawValence(data);
     drawEmotions(data);
     if (box.rows.face) drawFace();
@@ -195,9 +196,9 @@ function affectLine(call, state, on) {
   }
 
   function drawCaptions() {
-    const { valence, emotion, face, arousal, speaks, markers, loudness } = box.rows;
+    const { stage, valence, emotion, face, arousal, speaks, markers, loudness } = box.rows;
     const feels = written ? "Reads" : face ? "Seems" : "Sounds";
-    const captions = [[valence, `${nameOf(state.hero)} valence`], [emotion, feels], [face, "Face"], [markers, "Markers"], [loudness, "Loudness"]];
+    const captions = [[stage, "Stage"], [valence, `${nameOf(state.hero)} valence`], [emotion, feels], [face, "Face"], [markers, "Markers"], [loudness, "Loudness"]];
     if (box.narrow) {
       captions.push([arousal, written ? "Arousal" : "Arousal ―  stress ┄  (band: usual arousal)"], [speaks, `${parties.map((p) => nameOf(p.id)).join(", ")} ${verb}`]);
       for (const [row, text] of captions) if (row) write(text, 0, row.top - 8, { colour: ink.ink, ...strong });
@@ -241,6 +242,20 @@ function affectLine(call, state, on) {
       free = x + width + 8;
     }
     for (const { start, end } of axis.breaks) fillRect(ink.rule, start, end, 16, box.height - 16, 0.45);
+  }
+
+  /** What each stretch is for, paler where that is less sure; a hold is hatched. */
+  function drawStages() {
+    const { top, height } = box.rows.stage;
+    for (const { name, span, confidence } of call.stages) {
+      if (!isVisible(span.start_us, span.end_us)) continue;
+      fillRect(name === "hold" ? ink.clearHatch : ink.band, span.start_us, span.end_us, top, height, 0.3 + 0.7 * confidence);
+      const [left, right] = [xInside(span.start_us), xInside(span.end_us)];
+      pen.fillStyle = ink.muted;
+      if (left > box.left) pen.fillRect(Math.round(left), top, 1, height);
+      const short = [name, name.slice(0, 5), name[0].toUpperCase()].find((text) => widthOf(text) < right - left - 8);
+      if (short) write(short, left + 5, top + height / 2 + 1, { colour: ink.ink });
+    }
   }
 
   function drawValence(data) {
@@ -360,6 +375,21 @@ function affectLine(call, state, on) {
       for (const { span } of speechOf.get(id)) fillRect(i ? ink.agent : ink.customer, span.start_us, span.end_us, y + 4, 11);
     });
     for (const [start, end] of overtalk) fillRect(ink.bad, start, end, top + 1, height - 2);
+    for (const each of call.interruptions) drawInterruption(each, top + TRACK_PX * partyIds.indexOf(each.by));
+  }
+
+  /** A wedge where someone cuts in, in their track; hollow when the other went on. */
+  function drawInterruption({ span, successful }, top) {
+    if (!isVisible(span.start_us, span.start_us + 1)) return;
+    const x = xOf(span.start_us), y = top + 9.5;
+    pen.beginPath();
+    for (const [dx, dy] of [[-7, -6], [3, 0], [-7, 6]]) pen.lineTo(x + dx, y + dy);
+    pen.closePath();
+    pen.fillStyle = successful ? ink.bad : ink.card;
+    pen.fill();
+    pen.setLineDash([]);
+    Object.assign(pen, { strokeStyle: successful ? ink.card : ink.bad, lineWidth: 1.5 });
+    pen.stroke();
   }
 
   function drawLoudness() {
@@ -511,10 +541,14 @@ function affectLine(call, state, on) {
       : `${at(us)} · ${moment ? inShort(moment) : `nothing ${written ? "written" : "recorded"}`}`];
     if (moment && moment.affect.valence !== null)
       lines.push(figures([["valence", moment.affect.valence], ["arousal", moment.affect.arousal]]));
+    const stage = call.stages[lastBefore(call.stages, us)];
+    if (stage && !pause) lines.push(`${stage.name} (${likelihood(stage.confidence)})`);
     const face = moment && faceOf(moment);
     if (face) lines.push(face.label ? `face looks ${face.label}` : `face not judged: ${face.reason}`);
     const speaking = partyIds.filter((id) => speechOf.get(id).some((s) => s.span.start_us <= us && us < s.span.end_us));
     if (speaking.length) lines.push(speaking.length > 1 ? `both ${written ? "write" : "speak"}` : `${nameOf(speaking[0])} ${verb}`);
+    const cut = call.interruptions.find(({ span }) => span.start_us <= us && us < span.end_us);
+    if (cut) lines.push(`${nameOf(cut.by)} cuts in for ${briefly(cut.overlap_us)}${cut.successful ? " and takes the floor" : ""}`);
     $("tip").textContent = lines.join("\n");
     $("hover").style.left = `${x}px`;
     Object.assign($("tip").style, {

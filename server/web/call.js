@@ -24,9 +24,10 @@ function clock(us) {
   return hours ? `${hours}:${two(minutes % 60)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 const lengthOf = (us) => clock(us) + (us >= 86400e6 ? "" : us >= 3600e6 ? " h" : " min");
+const briefly = (us) => (us >= 60e6 ? lengthOf(us) : us < 9.95e6 ? `${(us / 1e6).toFixed(1)} s` : `${Math.round(us / 1e6)} s`);
 const likelihood = (p) => `${look.likelihoods.find(([least]) => p >= least)[1]}, ${p.toFixed(2)}`;
 const percent = (share) => `${Math.round(share * 100)} %`;
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+const signed = (value) => (value <= -0.005 ? "−" : "+") + Math.abs(value).toFixed(2);
 const figures = (pairs) => pairs.map(([name, value]) => `${name} ${value === null ? "not known" : signed(value)}`).join(" · ");
 const ranked = (labels) => Object.entries(labels).sort((a, b) => b[1] - a[1]);
 const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -102,7 +103,7 @@ const isWritten = (call) => call.rate_hz === 0;
 /** The call with every time moved to its place on the line. */
 function placed(call, { placeOf }) {
   const move = (item) => ({ ...item, span: { start_us: placeOf(item.span.start_us), end_us: placeOf(item.span.end_us) } });
-  return { ...call, duration_us: placeOf(call.duration_us), moments: call.moments.map(move), utterances: call.utterances.map(move),
+  return { ...call, duration_us: placeOf(call.duration_us), moments: call.moments.map(move), utterances: call.utterances.map(move), stages: call.stages.map(move),
     suggestions: call.suggestions.map((s) => ({ ...s, created_us: placeOf(s.created_us), expires_us: placeOf(s.expires_us) })),
     summary: { ...call.summary, highlights: call.summary.highlights.map((h) => ({ ...h, at_us: placeOf(h.at_us) })) } };
 }

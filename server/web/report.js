@@ -257,13 +257,18 @@ function report(source) {
     ? table(["", ...call.dynamics.map((d) => nameOf(d.participant))], [
       ["Talk", ...call.dynamics.map((d) => `${clock(d.talk_us)} (${percent(d.talk_share)})`)],
       ["Talks over the other", ...call.dynamics.map((d) => `${(d.overtalk_us / 1e6).toFixed(1)} s`)],
-      ["Interrupts", ...call.dynamics.map((d) => `${d.interruptions} ×`)],
+      ["Interrupts", ...call.dynamics.map((d) => `${d.interruptions} ×` + (d.successful_interruptions ? ` (${d.successful_interruptions} took the floor)` : ""))],
+      ["Answers after", ...call.dynamics.map((d) => (d.response_median_us === null ? "–"
+        : `${briefly(d.response_median_us)} (90 % within ${briefly(d.response_p90_us)})`))],
       ["Pace", ...call.dynamics.map((d) => (d.words_per_minute === null ? "not known" : `${Math.round(d.words_per_minute)} words/min`))],
-      ["Longest silence", `${(call.dynamics[0].longest_silence_us / 1e6).toFixed(1)} s`]])
+      ["Longest in one go", ...call.dynamics.map((d) => briefly(d.longest_monologue_us))],
+      ["Silence", `${briefly(call.dynamics[0].silence_us)} (${percent(call.dynamics[0].silence_share)}), longest ${briefly(call.dynamics[0].longest_silence_us)}`]])
     : el("p", { className: "muted", textContent: "Nobody's speech was measured in this call." }));
+  if (call.stages.length) $("dynamics").append(el("h3", { textContent: "By stage: mean valence, time frustrated or angry" }), byStage());
   $("models").textContent = `Emotions are estimates of how someone ${written ? "writes" : "sounds"}, not facts about a person. ${call.schema} · ` +
     Object.entries(call.models).map(([task, model]) => `${task.replaceAll("_", " ")}: ${model}`).join(" · ");
   $("hint").textContent = "Opacity and thickness show confidence; hatching, that nothing is known. " +
+    (call.interruptions.length ? "Wedge: one cuts in; hollow: the other goes on. " : "") +
     "Click to jump, drag or wheel to zoom. " + (written ? "Shaded: time without turns, cut short." : audio ? "" : "The sound is not part of this report.");
 
   document.body.style.setProperty("--clock", `${clock(source.duration_us).length}ch`);
@@ -304,6 +309,21 @@ function report(source) {
       ["Turns", ...parties.map((p) => turnsOf(p.id).length)],
       ["Words", ...parties.map((p) => sum(turnsOf(p.id).map((u) => u.text.split(/\s+/).length)))],
       ["Answers after (median)", ...parties.map((p) => answers(p.id))]]);
+  }
+
+  /** How each party felt in each stage, and for how long they were upset. */
+  function byStage() {
+    const feelingOf = (stage, party) => look.stages[stage * source.participants.length + source.participants.findIndex((p) => p.id === party)];
+    const felt = parties.filter((p) => call.stages.some((_, i) => feelingOf(i, p.id)[0] !== null));
+    const cell = ([valence, upset]) => (valence === null ? "–" : signed(valence) + (upset ? `, upset ${briefly(upset)}` : ""));
+    const rows = table(["", "Stage", "Lasts", ...felt.map((p) => nameOf(p.id))], call.stages.map(({ name }, i) => {
+      const { start_us, end_us } = source.stages[i].span;
+      return [clock(start_us), name, briefly(end_us - start_us), ...felt.map((p) => cell(feelingOf(i, p.id)))];
+    }));
+    rows.className = "stages";
+    rows.querySelectorAll("tbody td:first-child").forEach((cell, i) => cell.replaceChildren(el("button", { className: "time",
+      textContent: cell.textContent, onclick: () => go(call.stages[i].span.start_us, state.hero) })));
+    return rows;
   }
 
   const switches = parties.filter((p) => momentsOf.get(p.id).some(isKnown) || p.id === state.hero).map((p) =>
