@@ -63,7 +63,7 @@ class Said:
     """[seconds, labels], ratio to the model's prior."""
     words: F64
     quality: F64
-    """[seconds, 2]."""
+    """[seconds, 2]; of words, as far as they are not neutral."""
     arousal: F64
     """[seconds], by quality; 0 where nothing is said."""
     felt: npt.NDArray[np.bool_]
@@ -79,7 +79,10 @@ def as_heard(heard: Heard, priors: Mapping[str, Mapping[Label, float]]) -> Said:
             own = [c.estimate for c in moment.contributors if c.modality == modality]
             if own:
                 ratio[column, second] = np.mean([ratio_of(e.scores.labels or {}, priors[e.model]) for e in own], axis=0)
-                quality[second, column] = sum(e.quality for e in own)
+                plain = FITTED.weighing[own[0].modality].plain
+                quality[second, column] = sum(
+                    e.quality * (1 - plain * (e.scores.labels or {}).get("neutral", 0.0)) for e in own
+                )
         for each in moment.contributors:
             if each.estimate.scores.labels is None and each.estimate.scores.arousal is not None:
                 excited += each.estimate.quality * each.estimate.scores.arousal
@@ -91,7 +94,9 @@ def as_heard(heard: Heard, priors: Mapping[str, Mapping[Label, float]]) -> Said:
     return Said(ratio[0], ratio[1], quality, np.array(arousal), felt)
 
 
-def with_words(call: BuiltCall, said: Said, texts: Mapping[str, Sequence[F64]], random: np.random.Generator) -> Said:
+def with_words(
+    call: BuiltCall, said: Said, texts: Mapping[str, Sequence[tuple[F64, float]]], random: np.random.Generator
+) -> Said:
     """The same call with other words in it."""
     words, quality, felt = said.words.copy(), said.quality.copy(), said.felt.copy()
     others = [name for name in texts if name != "neutral"]
@@ -105,7 +110,8 @@ def with_words(call: BuiltCall, said: Said, texts: Mapping[str, Sequence[F64]], 
         label = chosen or stretch.label
         telling = random.random() < (ONLY_WORDS_TELLING if chosen else TELLING)
         known = texts[label if telling and label in texts else "neutral"]
-        text, fit = known[int(random.integers(len(known)))], random.uniform(0.5, 0.9)
+        text, far = known[int(random.integers(len(known)))]
+        fit = far * random.uniform(0.5, 0.9)
         for second in range(stretch.span.start_us // 1_000_000, -(-stretch.span.end_us // 1_000_000)):
             if second < len(words) and felt[second].any() and instead.get(second) is None:
                 words[second], quality[second, 1] = text, fit
@@ -122,7 +128,7 @@ def model_of(x: F64) -> FusionModel:
 
     weighing = {
         "voice": Weighing(math.exp(x[0]), chance(x[1])),
-        "text": Weighing(math.exp(x[2]), chance(x[3])),
+        "text": Weighing(math.exp(x[2]), chance(x[3]), plain=True),
         "face": FITTED.weighing["face"],
     }
     return FusionModel(weighing, math.exp(x[4]), chance(x[5]), chance(x[6]))  # type: ignore[arg-type]
@@ -167,9 +173,9 @@ def far_halves(examples: Examples) -> dict[str, npt.NDArray[np.bool_]]:
     }
 
 
-def read_texts(folder: Path, engine: Engine) -> dict[str, list[F64]]:
-    """Class -> ratios of texts in which people put it."""
-    found: dict[str, list[F64]] = defaultdict(list)
+def read_texts(folder: Path, engine: Engine) -> dict[str, list[tuple[F64, float]]]:
+    """Class -> (ratios, how far from neutral) of texts in which people put it."""
+    found: dict[str, list[tuple[F64, float]]] = defaultdict(list)
     prior = engine.models.text.prior
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"].startswith("val")]
@@ -180,7 +186,8 @@ def read_texts(folder: Path, engine: Engine) -> dict[str, list[F64]]:
         turn = Utterance("u", Span(0, 3_000_000), "customer", row["text"], (), "en", 0.9, True, 1)
         understood = TextStage(engine.models.text, engine.models.cues).read(turn, 1.0)
         if understood.scores is not None:
-            found[name].append(ratio_of(understood.scores.labels or {}, prior).astype(float))
+            labels = understood.scores.labels or {}
+            found[name].append((ratio_of(labels, prior).astype(float), 1 - labels["neutral"]))
     return dict(found)
 
 

@@ -1,10 +1,10 @@
 """What one second feels like, from what each modality says of it and from the seconds around it.
 
 Logarithmic opinion pooling (Genest & Zidek 1986): what each model says beyond its own prior, to the power of a weight
-and of the input's quality. A modality may also just not show what is felt (most words are plain ones), so what it says
-is mixed with its prior before it is compared. Feelings last: a hidden Markov model (Rabiner 1989) carries the belief
-from second to second, forward while the call runs, and both ways once it is over. Weights, chances and times were
-fitted on constructed calls by benchmarks/fusion_fit.py; the face's are by convention.
+and of the input's quality. A modality may also just not show what is felt, so what it says is mixed with its prior
+before it is compared, and plain words or a plain face count for little. Feelings last: a hidden Markov model (Rabiner
+1989) carries the belief from second to second, forward while the call runs, and both ways once it is over. Weights,
+chances and times were fitted on constructed calls by benchmarks/fusion_fit.py; the face's are by convention.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,8 @@ class Weighing:
     weight: float
     hidden: float
     """Chance that it does not show what is felt, in [0, 1)."""
+    plain: bool = False
+    """Whether it is neutral most of the time whatever is felt: then it counts as far as it is not neutral."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,14 @@ class FusionModel:
 
 
 FITTED: Final = FusionModel(
-    weighing={"voice": Weighing(2.3, 0.4), "text": Weighing(1.3, 0.7), "face": Weighing(1.0, 0.6)},
-    excitement=2.1,
-    stays=0.84,
-    neutral=0.45,
+    weighing={
+        "voice": Weighing(5.95, 0.715),
+        "text": Weighing(1.784, 0.622, plain=True),
+        "face": Weighing(1.0, 0.6, plain=True),
+    },
+    excitement=0.733,
+    stays=0.888,
+    neutral=0.583,
 )
 MIN_PROBABILITY: Final = 0.45
 """Below this the answer is `unknown`."""
@@ -142,7 +148,8 @@ def _weighed(
             best = max(best, estimate.quality)
             how = model.weighing[estimate.modality]
             ratio = ratio_of(scores.labels, priors[estimate.model])
-            evidence += how.weight * estimate.quality * np.log(how.hidden + (1 - how.hidden) * ratio)
+            telling = 1 - scores.labels.get("neutral", 0.0) if how.plain else 1.0
+            evidence += how.weight * estimate.quality * telling * np.log(how.hidden + (1 - how.hidden) * ratio)
         elif scores.arousal is not None:
             evidence += model.excitement * estimate.quality * scores.arousal * _PLACES[:, 1]
     shares = _shares(estimates, model)

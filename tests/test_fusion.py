@@ -70,7 +70,6 @@ def test_a_model_that_only_repeats_its_prior_changes_nothing() -> None:
 
 
 def test_plain_words_do_not_deny_what_the_voice_says() -> None:
-    """Most words show nothing of what is felt, so that nothing in them is weak evidence."""
     usual: dict[Label, float] = {label: 0.55 if label == "neutral" else 0.05 for label in LABELS}
     plain_words = replace(estimate("neutral", 0.9, modality="text"), model="words@1")
     voice, _ = fuse([estimate("angry")], PRIORS, seconds=3)
@@ -154,7 +153,8 @@ def test_the_filter_is_the_sum_over_all_paths(seconds: list[list[tuple[Label, fl
             labels = one.scores.labels or {}
             how = FITTED.weighing[one.modality]
             ratio = (np.array([labels[x] for x in LABELS]) + 1e-3) / (0.1 + 1e-3)
-            likelihood *= (how.hidden + (1 - how.hidden) * ratio) ** (how.weight * one.quality)
+            telling = 1 - labels["neutral"] if how.plain else 1
+            likelihood *= (how.hidden + (1 - how.hidden) * ratio) ** (how.weight * one.quality * telling)
         seen.append(likelihood)
     forward = [prior @ move * seen[0]]
     for likelihood in seen[1:]:
