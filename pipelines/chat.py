@@ -116,7 +116,8 @@ class ChatSession:
         """Where it was put: later than its time when its party had written less than a second before."""
         self._utterances: list[Utterance] = []
         self._moments: list[Moment] = []
-        self._suggestions: list[Suggestion] = []
+        self._suggestions: dict[str, Suggestion] = {}
+        """By id, each as it is now."""
 
     def push(self, turn: TextEvent) -> None:
         """Takes the next turn; one of a party without consent is dropped.
@@ -150,14 +151,14 @@ class ChatSession:
         affect, contributors = fuse(estimates, priors, seconds=min(MAX_SECONDS, seconds_to_say(text)))
         self._open[name] = _Turn(said, affect, contributors, span.start_us, span.end_us)
         self._utterances.append(said.utterance)
-        self._suggestions += self._engine.feed(said.utterance)
+        self._suggest(self._engine.feed(said.utterance))
         for stage in self._stages.feed(said.utterance):
-            self._suggestions += self._engine.feed(stage)
+            self._suggest(self._engine.feed(stage))
 
     def finish(self) -> CallTimeline:
         """The whole conversation; nothing may be pushed after it."""
         self._settle(max((turn.end_us for turn in self._open.values()), default=0))
-        self._suggestions += self._engine.finish()
+        self._suggest(self._engine.finish())
         moments = tuple(sorted(self._moments, key=lambda m: (m.span.start_us, m.participant)))
         utterances = tuple(self._utterances)
         end_us = max((m.span.end_us for m in moments), default=0)
@@ -168,7 +169,7 @@ class ChatSession:
             participants=self._config.participants,
             utterances=utterances,
             moments=moments,
-            suggestions=tuple(self._suggestions),
+            suggestions=tuple(self._suggestions.values()),
             speech=(),
             vocal=(),
             dynamics=(),
@@ -196,6 +197,9 @@ class ChatSession:
         except InvalidInputError as error:
             raise InvalidInputError(f"turn {self._count + 1}: {error}") from None
 
+    def _suggest(self, suggestions: Sequence[Suggestion]) -> None:
+        self._suggestions |= {each.id: each for each in suggestions}
+
     def _settle(self, until_us: int) -> None:
         """Makes the moments that end by then, in time order."""
         found = []
@@ -208,7 +212,7 @@ class ChatSession:
                 found.append(_moment(turn, span))
         for moment in sorted(found, key=lambda m: (m.span.end_us, m.participant)):
             self._moments.append(moment)
-            self._suggestions += self._engine.feed(moment)
+            self._suggest(self._engine.feed(moment))
 
 
 def own_words(text: str) -> str:

@@ -1,20 +1,42 @@
-"""YAML files that people write: read into a typed model, every fault named with its line."""
+"""YAML files that people write: read into a typed model, every fault named with its line.
+
+A validator points at a part of what it checks through its error's context: `path` (keys and numbers), `key`, `index`.
+"""
 
 import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from affectline.models.errors import InvalidInputError
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def read_checked(source: Path | str, model: type[M], name: str) -> M:
-    """A model from a file, or from YAML text that `name` stands for in messages.
+class Strict(BaseModel):
+    """Base of what is read from YAML: no coercion, no unknown fields, no change afterwards."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, data: Any) -> Any:
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in data if isinstance(data, dict) else ():
+            if key not in known:
+                raise PydanticCustomError(
+                    "unknown_field",
+                    "unknown field '{key}'; expected one of {expected}",
+                    {"key": key, "expected": ", ".join(known)},
+                )
+        return data
+
+
+def read_checked(source: Path | str, model: type[M], name: str, context: Any = None) -> M:
+    """A model from a file, or from YAML text that `name` stands for in messages; `context` is for its validators.
 
     Raises InvalidInputError that lists every fault as `default.yaml line 12: …`.
     """
@@ -32,7 +54,7 @@ def read_checked(source: Path | str, model: type[M], name: str) -> M:
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # the last three: PyYAML's own slips
         raise InvalidInputError(f"{name}: not valid YAML: {error}") from error
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=context)
     except ValidationError as error:
         faults = [f"{name} line {_line(root, fault)}: {_fault(fault)}" for fault in error.errors()]
         raise InvalidInputError("\n".join(faults)) from None
@@ -42,7 +64,7 @@ def _line(node: Any, fault: ErrorDetails) -> int:
     """Line of the key or item a fault is about; parts of the location that YAML does not have are skipped."""
     line: int = node.start_mark.line + 1 if node else 1
     context = fault.get("ctx", {})
-    for part in (*fault["loc"], context.get("key"), context.get("index")):
+    for part in (*fault["loc"], *context.get("path", ()), context.get("key"), context.get("index")):
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
             node = node.value[part]
             line = node.start_mark.line + 1

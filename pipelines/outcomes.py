@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Final, Literal
 
 from affectline.models.errors import InvalidInputError
+from affectline.pipelines.timeline import Verdict
 
 OutcomeKind = Literal["csat", "nps", "resolved", "churned", "escalated"]
-Verdict = Literal["accepted", "dismissed", "corrected"]
 
 SCALES: Final[dict[OutcomeKind, tuple[int, int]]] = {"csat": (1, 5), "nps": (0, 10)}
 """Kind -> lowest and highest whole number; the other kinds are true or false, 1 or 0."""

@@ -17,6 +17,8 @@ A pack is a YAML file:
           all:                # each must hold
             - {measure: label, any_of: [confused], min_probability: 0.5, for_s: 4}
           any: []             # where given, at least one must hold too
+          not: []             # none of these may hold
+        rearm: {below: 0.7, for_s: 5}
         min_confidence: 0.4
         cooldown_s: 45
         expires_s: 20
@@ -24,370 +26,99 @@ A pack is a YAML file:
         text: Repeat the last step in simpler words
         reason: "{who} sounds confused for {label_s} s."
 
-The measures are the subclasses of `_Measure`. Media time is the only clock, and only final moments and
-utterances count, so that a call gives the same suggestions live and afterwards.
+docs/policies.md is the reference; the measures are in measures.py. Media time is the only clock, and only final moments
+and utterances count, so that a call gives the same suggestions live and afterwards.
 """
 
 import heapq
-import re
-from abc import abstractmethod
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from statistics import fmean
 from textwrap import shorten
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from affectline.models.errors import InvalidInputError
 from affectline.models.labels import UNKNOWN, Label
 from affectline.models.signals import Span
-from affectline.pipelines.checked_yaml import read_checked
+from affectline.pipelines.checked_yaml import Strict, read_checked
+from affectline.pipelines.measures import (
+    MIN_INTERRUPTION_S,
+    SECOND_US,
+    Evidence,
+    Measure,
+    Name,
+    Party,
+    Ratio,
+    Seconds,
+    SuggestedMeasure,
+    View,
+    us,
+)
 from affectline.pipelines.timeline import (
     CallTimeline,
+    Consent,
+    CustomerHistory,
     Moment,
     Output,
     Participant,
+    Priority,
     SpeechTurn,
     Stage,
-    StageName,
     Suggestion,
+    SuggestionFeedback,
     SuggestionKind,
     Utterance,
+    Verdict,
 )
 
 DEFAULT_POLICIES: Final = Path(__file__).parent / "policies" / "default.yaml"
+MAX_POLICIES: Final = 200
 
-_SECOND_US = 1_000_000
 _MAX_TEXT_WORDS = 12
 _MAX_QUOTE_CHARS = 90
-_MAX_LAG_US = 5 * _SECOND_US
+_MAX_LAG_US = 5 * SECOND_US
 """A party whose moments are this far behind the others' is not waited for."""
-_MAX_AGE_US = 10 * _SECOND_US
+_MAX_AGE_US = 10 * SECOND_US
 """A suggestion held back by a cooldown or a cap is dropped once its last evidence is this old."""
-_MIN_OVERTALK_US = 500_000
-"""Shorter overlaps are backchannels ("mm-hm"), not interruptions."""
 _QUIET_RATIO = 0.05
 _KIND_ORDER: dict[SuggestionKind, int] = {"alert": 0, "routing": 1, "assist": 2}
-_PRIORITY_ORDER = {"high": 0, "normal": 1, "low": 2}
+_PRIORITY_ORDER: dict[Priority, int] = {"high": 0, "normal": 1, "low": 2}
+_Path = tuple[str | int, ...]
+_CallSeconds = Annotated[float, Field(ge=0, le=86_400)]
 
-Seconds = Annotated[float, Field(gt=0, le=600)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Valence = Annotated[float, Field(ge=-1, le=1)]
 
-
-@dataclass(slots=True)
-class _Party:
-    """What is remembered of one party: the recent past that any policy looks at, and the talk time so far."""
-
-    participant: Participant
-    moments: deque[Moment] = field(default_factory=deque)
-    utterances: deque[Utterance] = field(default_factory=deque)
-    turns: deque[SpeechTurn] = field(default_factory=deque)
-    overtalk: deque[SpeechTurn] = field(default_factory=deque)
-    """The parts of this party's turns that it spoke into another's."""
-    talk_us: int = 0
-
-
-class _View(NamedTuple):
-    """What a measure sees: one party's window of media time."""
-
-    party: _Party
-    window: Span
-    all_talk_us: int
-    quiet_since_us: int | None
-    """Start of the silence that lasts; None while somebody speaks or cannot be heard."""
-    stage: Stage | None = None
-    """What the call is at; None before anything was said."""
-
-    def moments(self) -> Iterator[Moment]:
-        return (m for m in self.party.moments if m.span.start_us >= self.window.start_us)
-
-    def utterances(self) -> Iterator[Utterance]:
-        return (u for u in self.party.utterances if u.span.end_us > self.window.start_us)
-
-    def known(self) -> Iterator[Moment]:
-        return (m for m in self.moments() if m.affect.label != UNKNOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    moments: tuple[Moment, ...] = ()
-    utterances: tuple[Utterance, ...] = ()
-    measured: bool = False
-    """A fact such as silence rather than a belief: it counts with probability 1."""
-    variables: tuple[tuple[str, str], ...] = ()
-    """For the template of the reason."""
-
-    @property
-    def items(self) -> tuple[Moment | Utterance, ...]:
-        return (*self.moments, *self.utterances)
-
-    def beliefs(self) -> list[float]:
-        return [1.0 if self.measured else m.affect.probability for m in self.moments] + [
-            u.confidence for u in self.utterances
-        ]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_fields(cls, data: Any) -> Any:
-        for key in data if isinstance(data, dict) else ():
-            if key not in cls.model_fields:
-                raise PydanticCustomError(
-                    "unknown_field",
-                    "unknown field '{key}'; expected one of {expected}",
-                    {"key": key, "expected": ", ".join(cls.model_fields)},
-                )
-        return data
-
-
-class _Measure(_Strict):
-    """One condition. A subclass is a new measure of the policy language."""
-
-    variables: ClassVar[frozenset[str]]
-    """What the template of the reason may use."""
-
-    @property
-    def needs_s(self) -> float:
-        """Shortest window in which this can hold."""
-        return 0
-
-    @abstractmethod
-    def evidence(self, view: _View) -> _Evidence | None:
-        """None while the condition does not hold."""
-
-
-class _Lasting(_Measure):
-    """Holds for a total time inside the window, not necessarily in one piece."""
-
-    for_s: Seconds
-
-    @property
-    def needs_s(self) -> float:
-        return self.for_s
-
-    def _lasting(self, moments: Iterable[Moment]) -> tuple[Moment, ...]:
-        found = tuple(moments)
-        return found if _total_s(found) >= self.for_s else ()
-
-
-class LabelMeasure(_Lasting):
-    """The fused label is one of these, with at least this probability."""
-
-    variables = frozenset({"label", "label_s"})
-    measure: Literal["label"]
-    any_of: Annotated[list[Label], Field(min_length=1)]
-    min_probability: Ratio = 0.5
-
-    @field_validator("any_of")
-    @classmethod
-    def _no_unknown(cls, labels: list[Label]) -> list[Label]:
-        if UNKNOWN in labels:
-            raise PydanticCustomError("unknown_label", "'unknown' is no evidence; expected felt labels only")
-        return labels
-
-    def evidence(self, view: _View) -> _Evidence | None:
-        found = self._lasting(
-            m for m in view.known() if m.affect.label in self.any_of and m.affect.probability >= self.min_probability
-        )
-        if not found:
-            return None
-        label = Counter(m.affect.label for m in found).most_common(1)[0][0]
-        return _Evidence(found, variables=(("label", label), ("label_s", _whole_s(found))))
-
-
-class StressMeasure(_Lasting):
-    """Tension against the speaker's own baseline is at least this."""
-
-    variables = frozenset({"stress", "stress_s"})
-    measure: Literal["stress"]
-    at_least: Ratio
-
-    def evidence(self, view: _View) -> _Evidence | None:
-        found = self._lasting(m for m in view.known() if m.stress is not None and m.stress >= self.at_least)
-        if not found:
-            return None
-        variables = (("stress", f"{fmean(m.stress or 0 for m in found):.2f}"), ("stress_s", _whole_s(found)))
-        return _Evidence(found, variables=variables)
-
-
-class StressRiseMeasure(_Lasting):
-    """Mean stress of the window's later half is this much above the earlier half's, each half lasting `for_s`."""
-
-    variables = frozenset({"stress_rise"})
-    measure: Literal["stress_rise"]
-    at_least: Ratio
-
-    @property
-    def needs_s(self) -> float:
-        return 2 * self.for_s
-
-    def evidence(self, view: _View) -> _Evidence | None:
-        known = [(m, m.stress) for m in view.known() if m.stress is not None]
-        middle_us = (view.window.start_us + view.window.end_us) // 2
-        early = [(m, s) for m, s in known if m.span.start_us < middle_us]
-        late = [(m, s) for m, s in known if m.span.start_us >= middle_us]
-        if not all(self._lasting(m for m, _ in half) for half in (early, late)):
-            return None
-        rise = fmean(s for _, s in late) - fmean(s for _, s in early)
-        if rise < self.at_least:
-            return None
-        return _Evidence(tuple(m for m, _ in known), variables=(("stress_rise", f"{rise:.2f}"),))
-
-
-class ValenceMeasure(_Lasting):
-    """Fused valence is in this range."""
-
-    variables = frozenset({"valence", "valence_s"})
-    measure: Literal["valence"]
-    at_least: Valence = -1
-    at_most: Valence = 1
-
-    @field_validator("at_most")
-    @classmethod
-    def _range(cls, at_most: float, info: Any) -> float:
-        if at_most < info.data.get("at_least", -1):
-            raise PydanticCustomError("range", "expected no less than at_least")
-        return at_most
-
-    def evidence(self, view: _View) -> _Evidence | None:
-        valued = [(m, m.affect.valence) for m in view.known() if m.affect.valence is not None]
-        fitting = [(m, v) for m, v in valued if self.at_least <= v <= self.at_most]
-        found = self._lasting(m for m, _ in fitting)
-        if not found:
-            return None
-        mean = fmean(v for _, v in fitting)
-        return _Evidence(found, variables=(("valence", f"{mean:+.2f}"), ("valence_s", _whole_s(found))))
-
-
-class OvertalkMeasure(_Measure):
-    """The party spoke into the other's turn for this long in total; overlaps under 0.5 s do not count."""
-
-    variables = frozenset({"overtalk_s"})
-    measure: Literal["overtalk"]
-    at_least_s: Seconds
-
-    @property
-    def needs_s(self) -> float:
-        return self.at_least_s
-
-    def evidence(self, view: _View) -> _Evidence | None:
-        overlaps = [o.span for o in view.party.overtalk if o.span.start_us >= view.window.start_us]
-        total_us = sum(o.duration_us for o in overlaps)
-        found = tuple(m for m in view.moments() if any(m.span.overlap_us(o) for o in overlaps))
-        if total_us < self.at_least_s * _SECOND_US or not found:
-            return None
-        return _Evidence(found, measured=True, variables=(("overtalk_s", f"{total_us / _SECOND_US:.0f}"),))
-
-
-class SilenceMeasure(_Measure):
-    """Nobody has spoken for this long. A second in which any party could not be heard is not silence."""
-
-    variables = frozenset({"silence_s"})
-    measure: Literal["silence"]
-    at_least_s: Seconds
-
-    @property
-    def needs_s(self) -> float:
-        return self.at_least_s
-
-    def evidence(self, view: _View) -> _Evidence | None:
-        since_us = view.quiet_since_us
-        quiet = tuple(m for m in view.moments() if since_us is not None and m.span.start_us >= since_us)
-        if _total_s(quiet) < self.at_least_s:
-            return None
-        return _Evidence(quiet, measured=True, variables=(("silence_s", _whole_s(quiet)),))
-
-
-class TalkShareMeasure(_Measure):
-    """Of all speech in the call so far, this party's share is at least this."""
-
-    variables = frozenset({"talk_share"})
-    measure: Literal["talk_share"]
-    at_least: Ratio
-
-    def evidence(self, view: _View) -> _Evidence | None:
-        share = view.party.talk_us / view.all_talk_us if view.all_talk_us else 0.0
-        found = tuple(m for m in view.moments() if m.speech_ratio > 0)
-        if share < self.at_least or not found:
-            return None
-        return _Evidence(found, measured=True, variables=(("talk_share", f"{share:.0%}"),))
-
-
-class CueMeasure(_Measure):
-    """The party said one of these phrases (whole words, in any case; English, or the translation)."""
-
-    variables = frozenset({"cue"})
-    measure: Literal["cue"]
-    phrases: Annotated[list[Annotated[str, Field(pattern=r"\w")]], Field(min_length=1)]
-
-    def evidence(self, view: _View) -> _Evidence | None:
-        found = [
-            (u, phrase)
-            for u in view.utterances()
-            for phrase in self.phrases
-            if _plain(phrase) in _plain(u.translation or u.text)
-        ]
-        if not found:
-            return None
-        utterances = tuple({u.id: u for u, _ in found}.values())
-        return _Evidence(utterances=utterances, variables=(("cue", found[-1][1]),))
-
-
-class StageMeasure(_Measure):
-    """The call is at one of these stages now, as far as is known by then."""
-
-    variables = frozenset({"stage"})
-    measure: Literal["stage"]
-    any_of: Annotated[list[StageName], Field(min_length=1)]
-    min_confidence: Ratio = 0.5
-
-    def evidence(self, view: _View) -> _Evidence | None:
-        stage = view.stage
-        if stage is None or stage.name not in self.any_of or stage.confidence < self.min_confidence:
-            return None
-        found = tuple(m for m in view.moments() if m.span.end_us > stage.span.start_us)
-        return _Evidence(found, measured=True, variables=(("stage", stage.name),)) if found else None
-
-
-Measure = Annotated[
-    LabelMeasure
-    | StressMeasure
-    | StressRiseMeasure
-    | ValenceMeasure
-    | OvertalkMeasure
-    | SilenceMeasure
-    | TalkShareMeasure
-    | CueMeasure
-    | StageMeasure,
-    Field(discriminator="measure"),
-]
-
-
-class When(_Strict):
+class When(Strict):
     """The conditions of one policy."""
 
     participant: Literal["customer", "agent"]
     """Whose timeline is looked at."""
     within_s: Seconds
-    after_s: Annotated[float, Field(ge=0, le=86_400)] = 0
+    after_s: _CallSeconds = 0
     """Not before this much of the call has passed."""
-    all: Annotated[list[Measure], Field(min_length=1)]
-    any: list[Measure] = []
+    until_s: _CallSeconds | None = None
+    """Not after this much of the call has passed."""
+    all: list[Measure] = Field(default=[])
+    any: list[Measure] = Field(default=[])
+    none: list[Measure] = Field(default=[], alias="not")
 
-    @field_validator("all", "any")
+    @field_validator("until_s")
     @classmethod
-    def _fits_window(cls, measures: list[_Measure], info: Any) -> list[_Measure]:
-        within_s = info.data.get("within_s")
+    def _after_the_start(cls, until_s: float | None, info: ValidationInfo) -> float | None:
+        if until_s is not None and until_s <= info.data.get("after_s", 0):
+            raise PydanticCustomError("impossible", "can never hold: expected more than after_s")
+        return until_s
+
+    @field_validator("all", "any", "none")
+    @classmethod
+    def _fits_window(cls, measures: list[Measure], info: ValidationInfo) -> list[Measure]:
         for index, measure in enumerate(measures):
+            within_s = measure.within_s or info.data.get("within_s")
             if within_s is not None and measure.needs_s > within_s:
                 raise PydanticCustomError(
                     "impossible",
@@ -396,24 +127,62 @@ class When(_Strict):
                 )
         return measures
 
-    def evidence(self, view: _View) -> list[_Evidence] | None:
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if not (self.all or self.any):
+            raise PydanticCustomError("no_condition", "expected a condition under `all` or `any`")
+        return self
+
+    @property
+    def measures(self) -> Iterator[tuple[str, int, Measure]]:
+        """(key, number below it, measure) of each."""
+        for key, measures in (("all", self.all), ("any", self.any), ("not", self.none)):
+            for number, measure in enumerate(measures):
+                yield key, number, measure
+
+    @property
+    def horizon_s(self) -> float:
+        """How far back it looks."""
+        return max(self.within_s, *(measure.within_s or 0 for _, _, measure in self.measures))
+
+    def eased(self, share: float) -> Self:
+        """With every bar lowered, and without what must not hold: it holds wherever this does."""
+        eased = {"all": [m.eased(share) for m in self.all], "any": [m.eased(share) for m in self.any], "none": []}
+        return self.model_copy(update=eased)
+
+    def evidence(self, view: View) -> list[Evidence] | None:
         """Of every condition that holds; None unless the whole holds."""
-        needed = [m.evidence(view) for m in self.all]
-        further = [found for m in self.any if (found := m.evidence(view))]
+        needed = [m.evidence(view.over(m.within_s)) for m in self.all]
+        further = [found for m in self.any if (found := m.evidence(view.over(m.within_s)))]
         certain = [found for found in needed if found]
         if len(certain) < len(needed) or (self.any and not further):
+            return None
+        if any(m.evidence(view.over(m.within_s)) for m in self.none):
             return None
         return certain + further
 
 
-class Policy(_Strict):
+class Rearm(Strict):
+    """When a policy that has spoken may speak again: once its conditions have not held, their bars lowered, for a time.
+
+    So a value that flickers around a bar gives one suggestion, not one per crossing.
+    """
+
+    below: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Share of every bar (probability, level, duration, number) that must not be reached any more …"""
+    for_s: Annotated[float, Field(ge=0, le=600)] = 5
+    """… for this long without a break."""
+
+
+class Policy(Strict):
     """One rule."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    name: Name
     version: Annotated[int, Field(ge=1)]
     kind: SuggestionKind
-    priority: Literal["low", "normal", "high"]
+    priority: Priority
     when: When
+    rearm: Rearm = Rearm()
     min_confidence: Ratio = 0.4
     """Least mean probability of the evidence."""
     cooldown_s: Annotated[float, Field(ge=0, le=3600)]
@@ -427,7 +196,7 @@ class Policy(_Strict):
 
     @field_validator("cooldown_s")
     @classmethod
-    def _routing_is_rare(cls, cooldown_s: float, info: Any) -> float:
+    def _routing_is_rare(cls, cooldown_s: float, info: ValidationInfo) -> float:
         if info.data.get("kind") == "routing" and cooldown_s < 60:
             raise PydanticCustomError("routing_cooldown", "expected at least 60 s for a routing policy")
         return cooldown_s
@@ -444,18 +213,21 @@ class Policy(_Strict):
 
     @field_validator("reason")
     @classmethod
-    def _known_variables(cls, reason: str, info: Any) -> str:
+    def _known_variables(cls, reason: str, info: ValidationInfo) -> str:
         when: When | None = info.data.get("when")
         if when is None:  # reported by itself
             return reason
         allowed = {"who"}.union(*(m.variables for m in when.all))
+        sometimes = frozenset().union(*(m.variables for m in when.any))
         try:
             reason.format_map(dict.fromkeys(allowed, "0"))
         except KeyError as error:
+            name = error.args[0]
+            why = "has a value only when its condition under `any` holds" if name in sometimes else "is unknown"
             raise PydanticCustomError(
                 "template_variable",
-                "unknown variable '{name}'; expected one of {allowed}",
-                {"name": error.args[0], "allowed": ", ".join(sorted(allowed))},
+                "variable '{name}' {why}; expected one of {allowed}",
+                {"name": name, "why": why, "allowed": ", ".join(sorted(allowed))},
             ) from None
         except (ValueError, IndexError, AttributeError) as error:
             raise PydanticCustomError("template", "not a template: {why}", {"why": str(error)}) from None
@@ -466,7 +238,7 @@ class Policy(_Strict):
         return f"{self.name}@{self.version}"
 
 
-class PolicyPack(_Strict):
+class PolicyPack(Strict):
     """A file of policies."""
 
     name: str
@@ -474,7 +246,7 @@ class PolicyPack(_Strict):
     min_gap_s: Annotated[float, Field(ge=0, le=600)]
     """Least time between any two suggestions of a call."""
     max_per_minute: Annotated[int, Field(ge=1, le=60)]
-    policies: Annotated[list[Policy], Field(min_length=1)]
+    policies: Annotated[list[Policy], Field(min_length=1, max_length=MAX_POLICIES)]
 
     @field_validator("policies")
     @classmethod
@@ -488,13 +260,48 @@ class PolicyPack(_Strict):
             seen.add(policy.name)
         return policies
 
+    @field_validator("policies")
+    @classmethod
+    def _refer_without_a_loop(cls, policies: list[Policy]) -> list[Policy]:
+        refers: dict[str, list[tuple[str, _Path]]] = {policy.name: [] for policy in policies}
+        for at, policy in enumerate(policies):
+            for key, number, measure in policy.when.measures:
+                if isinstance(measure, SuggestedMeasure):
+                    for place, name in enumerate(measure.any_of):
+                        path: _Path = (at, "when", key, number, "any_of", place)
+                        if name not in refers:
+                            raise PydanticCustomError(
+                                "unknown_policy",
+                                "unknown policy '{name}'; expected one of {known}",
+                                {"name": name, "known": ", ".join(p.name for p in policies), "path": path},
+                            )
+                        refers[policy.name].append((name, path))
+        if found := _loop(refers):
+            loop, path = found
+            raise PydanticCustomError(
+                "loop",
+                "policies wait for each other in a loop: {loop}; expected none that waits for itself",
+                {"loop": " → ".join(loop), "path": path},
+            )
+        return policies
 
-def load_policies(source: Path | str) -> PolicyPack:
+
+def load_policies(source: Path | str, producible: Collection[Label] | None = None) -> PolicyPack:
     """A pack from a file, or from YAML text.
 
-    Raises InvalidInputError that lists every fault as `default.yaml line 12: …`.
+    `producible`: the labels that some model here can say; None stands for all. Raises InvalidInputError that lists
+    every fault as `default.yaml line 12: …`.
     """
-    return read_checked(source, PolicyPack, "policies")
+    return read_checked(source, PolicyPack, "policies", producible)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Feedback, by the action it is about."""
+
+    action: str
+    participant: str
+    verdict: Verdict
 
 
 class PolicyEngine:
@@ -506,26 +313,44 @@ class PolicyEngine:
     to 5 s of lag between them).
     """
 
-    def __init__(self, pack: PolicyPack, participants: Iterable[Participant]) -> None:
+    def __init__(
+        self, pack: PolicyPack, participants: Iterable[Participant], history: CustomerHistory | None = None
+    ) -> None:
+        """`history`: of the customer, before the call."""
         self._pack = pack
-        self._parties = {p.id: _Party(p) for p in participants}
-        self._horizon_us = _us(max(p.when.within_s for p in pack.policies))
+        self._parties = {p.id: Party(p) for p in participants}
+        self._history = history
+        self._eased = {p.name: p.when.eased(p.rearm.below) for p in pack.policies}
+        self._horizon_us = us(max(p.when.horizon_s for p in pack.policies))
         self._reached_us = dict.fromkeys(self._parties, 0)
-        self._pending: list[tuple[int, int, int, str, int, Moment | Utterance | SpeechTurn]] = []
+        self._now_us = 0
+        """Everything up to here has been decided."""
+        self._pending: list[tuple[int, int, int, str, int, Moment | Utterance | SpeechTurn | _Judged]] = []
         self._order = count()
         self._quiet_since_us: int | None = None
         self._spoken = False
         self._stages: list[Stage] = []
         """In time order."""
-        self._fired: set[tuple[str, str]] = set()
-        """(policy, participant) that fired and has not fallen below since."""
+        self._low_since_us: dict[tuple[str, str], int | None] = {}
+        """(policy, participant) that spoke and is not re-armed -> since when its lowered bars are not reached."""
         self._ready_us: dict[tuple[str, str], int] = {}
         self._routing_ready_us = 0
         self._shown_us: deque[int] = deque()
-        self._count = 0
+        self._made: list[tuple[int, str]] = []
+        """(when, policy's name) of every suggestion."""
+        self._latest: dict[tuple[str, str], Suggestion] = {}
+        """(action, participant) -> the last suggestion of it."""
+        self._by_id: dict[str, Suggestion] = {}
+        self._dismissed: set[tuple[str, str]] = set()
+        """(action, participant) that the agent did not want."""
+
+    @property
+    def now_us(self) -> int:
+        """Media time up to which it has decided."""
+        return self._now_us
 
     def feed(self, item: Output) -> list[Suggestion]:
-        """Takes one item; gives the suggestions that became due.
+        """Takes one item; gives the suggestions that became due. One with an id seen before replaces that.
 
         Raises InvalidInputError for a participant that is not of this call.
         """
@@ -539,10 +364,10 @@ class PolicyEngine:
             raise InvalidInputError(f"expected a participant of this call ({known}), found {item.participant!r}")
         if not isinstance(item, SpeechTurn) and not item.final:
             return []
-        rank = 0 if isinstance(item, SpeechTurn) else 1 if isinstance(item, Utterance) else 2
+        rank = 1 if isinstance(item, SpeechTurn) else 2 if isinstance(item, Utterance) else 3
         span = item.span
-        # An utterance counts from its first moment on: those are settled only after it has ended.
-        at_us = span.start_us if isinstance(item, Utterance) else span.end_us
+        # An utterance counts from its first moment on, which is settled after it has ended; not with the one before.
+        at_us = span.start_us + 1 if isinstance(item, Utterance) else span.end_us
         place = (at_us, rank, span.start_us, item.participant, next(self._order))
         heapq.heappush(self._pending, (*place, item))
         if not isinstance(item, Moment):
@@ -550,6 +375,23 @@ class PolicyEngine:
         self._reached_us[item.participant] = max(self._reached_us[item.participant], span.end_us)
         leader_us = max(self._reached_us.values())
         return self._advance(max(min(self._reached_us.values()), leader_us - _MAX_LAG_US))
+
+    def suggestion(self, suggestion_id: str) -> Suggestion | None:
+        """The suggestion of this call with this id, as it is now."""
+        return self._by_id.get(suggestion_id)
+
+    def judged(self, action: str, participant: str, verdict: Verdict, at_us: int) -> None:
+        """What an agent made of a suggestion of this action counts from `at_us` on, at the earliest from now on.
+
+        A dismissed one is not made again in this call, unless its priority is high.
+        """
+        item = _Judged(action, participant, verdict)
+        heapq.heappush(self._pending, (max(at_us, self._now_us + 1), 0, 0, participant, next(self._order), item))
+
+    def consent(self, participant: str, consent: Consent) -> None:
+        """A party's consent from here on."""
+        party = self._parties[participant]
+        party.participant = replace(party.participant, consent=consent)
 
     def finish(self) -> list[Suggestion]:
         """Takes what still waits for a slower party; gives the last suggestions."""
@@ -564,6 +406,7 @@ class PolicyEngine:
                 item = heapq.heappop(self._pending)[-1]
                 self._remember(item)
                 ticks = ticks or isinstance(item, Moment)
+            self._now_us = max(self._now_us, now_us)
             if ticks:
                 self._forget(now_us)
                 self._follow_silence(now_us)
@@ -575,12 +418,19 @@ class PolicyEngine:
         before = [s for s in self._stages if s.span.start_us < stage.span.start_us and s.id != stage.id]
         self._stages = [*before, stage]
 
-    def _remember(self, item: Moment | Utterance | SpeechTurn) -> None:
+    def _remember(self, item: Moment | Utterance | SpeechTurn | _Judged) -> None:
+        if isinstance(item, _Judged):
+            key = (item.action, item.participant)
+            (self._dismissed.add if item.verdict == "dismissed" else self._dismissed.discard)(key)
+            return
         party = self._parties[item.participant]
         if isinstance(item, Moment):
             party.moments.append(item)
+            if item.affect.label != UNKNOWN:
+                party.felt[item.affect.label].append(item)
         elif isinstance(item, Utterance):
             party.utterances.append(item)
+            party.said.append(item)
         else:
             party.talk_us += item.span.duration_us
             party.turns.append(item)
@@ -592,7 +442,7 @@ class PolicyEngine:
     def _note_overtalk(self, one: SpeechTurn, other: SpeechTurn) -> None:
         start_us = max(one.span.start_us, other.span.start_us)
         end_us = min(one.span.end_us, other.span.end_us)
-        if end_us - start_us >= _MIN_OVERTALK_US and one.span.start_us != other.span.start_us:
+        if end_us - start_us >= us(MIN_INTERRUPTION_S) and one.span.start_us != other.span.start_us:
             later = max(one, other, key=lambda turn: turn.span.start_us)
             overtalk = SpeechTurn(later.participant, Span(start_us, end_us))
             self._parties[later.participant].overtalk.append(overtalk)
@@ -616,59 +466,92 @@ class PolicyEngine:
             self._quiet_since_us = min(m.span.start_us for m in heard)
 
     def _decide(self, now_us: int) -> list[Suggestion]:
-        all_talk_us = sum(party.talk_us for party in self._parties.values())
+        parties = tuple(self._parties.values())
         stage = next((s for s in reversed(self._stages) if s.span.start_us < now_us), None)
-        met: list[tuple[Policy, _Party, list[_Evidence]]] = []
+        met: list[tuple[Policy, Party, list[Evidence]]] = []
         for policy in self._pack.policies:
             when = policy.when
-            window = Span(max(0, now_us - _us(when.within_s)), now_us)
-            for key, party in self._parties.items():
-                if party.participant.role != when.participant or now_us < _us(when.after_s):
+            window = Span(max(0, now_us - us(when.within_s)), now_us)
+            for party in parties:
+                if party.participant.role != when.participant:
                     continue
-                evidence = when.evidence(_View(party, window, all_talk_us, self._quiet_since_us, stage))
-                if evidence is None or _confidence(evidence) < policy.min_confidence:
-                    self._fired.discard((policy.name, key))
-                elif (policy.name, key) not in self._fired:
+                history = self._history if party.participant.role == "customer" else None
+                view = View(party, window, parties, self._quiet_since_us, history, self._made, stage)
+                if not self._armed(policy, view):
+                    continue
+                if now_us < us(when.after_s) or (when.until_s is not None and now_us > us(when.until_s)):
+                    continue
+                evidence = when.evidence(view)
+                if evidence is not None and _confidence(evidence) >= policy.min_confidence:
                     met.append((policy, party, evidence))
         met.sort(key=lambda found: (_PRIORITY_ORDER[found[0].priority], _KIND_ORDER[found[0].kind]))
         due = []
         for policy, party, evidence in met:
-            fresh = now_us < _last_us(evidence) + min(_us(policy.expires_s), _MAX_AGE_US)
+            fresh = now_us < _last_us(evidence, now_us) + min(us(policy.expires_s), _MAX_AGE_US)
             if fresh and self._may_show(policy, party, now_us):
                 due.append(self._suggest(policy, party, evidence, now_us))
         return due
 
-    def _may_show(self, policy: Policy, party: _Party, now_us: int) -> bool:
-        """Whether cooldowns and the pack's caps let this policy speak now; if not, it may later."""
-        while self._shown_us and self._shown_us[0] <= now_us - 60 * _SECOND_US:
+    def _armed(self, policy: Policy, view: View) -> bool:
+        """Whether the policy has not spoken about this party yet, or fell low enough for long enough since."""
+        key = (policy.name, view.party.participant.id)
+        if key not in self._low_since_us:
+            return True
+        now_us = view.window.end_us
+        if self._eased[policy.name].evidence(view) is not None:
+            self._low_since_us[key] = None
+            return False
+        since_us = self._low_since_us[key]
+        since_us = now_us if since_us is None else since_us
+        self._low_since_us[key] = since_us
+        if now_us - since_us < us(policy.rearm.for_s):
+            return False
+        del self._low_since_us[key]
+        return True
+
+    def _may_show(self, policy: Policy, party: Party, now_us: int) -> bool:
+        """Whether the agent, cooldowns and the pack's caps let this policy speak now; if not, it may later.
+
+        One that only refreshes a suggestion that still stands asks for no more attention, so caps do not count; a less
+        urgent one waits until that has expired.
+        """
+        if self._unwanted(policy, party) or now_us < self._ready_us.get((policy.name, party.participant.id), 0):
+            return False
+        if standing := self._standing(policy, party, now_us):
+            return _PRIORITY_ORDER[policy.priority] <= _PRIORITY_ORDER[standing.priority]
+        while self._shown_us and self._shown_us[0] <= now_us - 60 * SECOND_US:
             self._shown_us.popleft()
         return (
-            now_us >= self._ready_us.get((policy.name, party.participant.id), 0)
-            and (policy.kind != "routing" or now_us >= self._routing_ready_us)
+            (policy.kind != "routing" or now_us >= self._routing_ready_us)
             and len(self._shown_us) < self._pack.max_per_minute
-            and not (self._shown_us and now_us - self._shown_us[-1] < _us(self._pack.min_gap_s))
+            and not (self._shown_us and now_us - self._shown_us[-1] < us(self._pack.min_gap_s))
         )
 
-    def _suggest(self, policy: Policy, party: _Party, evidence: list[_Evidence], now_us: int) -> Suggestion:
+    def _unwanted(self, policy: Policy, party: Party) -> bool:
+        return policy.priority != "high" and (policy.action, party.participant.id) in self._dismissed
+
+    def _standing(self, policy: Policy, party: Party, now_us: int) -> Suggestion | None:
+        """A suggestion of the same action for the same party that has not expired."""
+        latest = self._latest.get((policy.action, party.participant.id))
+        return latest if latest and now_us < latest.expires_us else None
+
+    def _suggest(self, policy: Policy, party: Party, evidence: list[Evidence], now_us: int) -> Suggestion:
         key = (policy.name, party.participant.id)
-        self._fired.add(key)
-        self._ready_us[key] = now_us + _us(policy.cooldown_s)
-        if policy.kind == "routing":
-            self._routing_ready_us = self._ready_us[key]
-        self._shown_us.append(now_us)
+        self._low_since_us[key] = None
+        self._ready_us[key] = now_us + us(policy.cooldown_s)
+        self._made.append((now_us, policy.name))
 
         items = {item.id: item for found in evidence for item in found.items}
         variables = {name: value for found in evidence for name, value in found.variables}
         reason = policy.reason.format_map(variables | {"who": party.participant.role.capitalize()})
-        created_us = _last_us(evidence)
+        created_us = _last_us(evidence, now_us)
         if quoted := _quoted(party, evidence):
             items[quoted.id] = quoted
             created_us = max(created_us, quoted.span.end_us)  # what it quotes was not known before
             reason += f" Said: “{shorten(quoted.text, _MAX_QUOTE_CHARS, placeholder=' …')}”"
         because = sorted(items.values(), key=lambda item: (item.span, item.id))
-        self._count += 1
-        return Suggestion(
-            id=f"s{self._count}",
+        suggestion = Suggestion(
+            id=f"s{len(self._by_id) + 1}",
             kind=policy.kind,
             action=policy.action,
             text=policy.text,
@@ -678,23 +561,83 @@ class PolicyEngine:
             confidence=_confidence(evidence),
             priority=policy.priority,
             created_us=created_us,
-            expires_us=created_us + _us(policy.expires_s),
+            expires_us=created_us + us(policy.expires_s),
             policy=policy.id,
         )
+        if standing := self._standing(policy, party, now_us):
+            suggestion = _refreshed(standing, suggestion)
+        else:
+            self._shown_us.append(now_us)
+            if policy.kind == "routing":
+                self._routing_ready_us = self._ready_us[key]
+        self._by_id[suggestion.id] = self._latest[policy.action, party.participant.id] = suggestion
+        return suggestion
+
+
+def _refreshed(standing: Suggestion, newer: Suggestion) -> Suggestion:
+    """The newer one in the place of the one that stands."""
+    return replace(
+        newer,
+        id=standing.id,
+        revision=standing.revision + 1,
+        created_us=standing.created_us,
+        expires_us=max(standing.expires_us, newer.expires_us),
+    )
 
 
 def replay(pack: PolicyPack, timeline: CallTimeline) -> list[Suggestion]:
-    """The suggestions a pack gives for a finished call, from its timeline alone."""
-    engine = PolicyEngine(pack, timeline.participants)
-    due: list[Suggestion] = []
-    moments = (m.as_live() for m in timeline.moments)
-    items: tuple[Output, ...] = (*timeline.speech, *timeline.utterances, *timeline.stages, *moments)
+    """The suggestions a pack gives for a finished call, from its timeline alone; each as it was in the end.
+
+    What agents thought of the call's own suggestions counts for the pack's of the same action.
+    """
+    engine = PolicyEngine(pack, timeline.participants, timeline.history)
+    shown = {suggestion.id: suggestion for suggestion in timeline.suggestions}
+    for judged in timeline.feedback:
+        if about := shown.get(judged.suggestion_id):
+            engine.judged(about.action, about.participant, judged.verdict, judged.at_us)
+    return run(
+        engine, (*timeline.speech, *timeline.utterances, *timeline.stages, *(m.as_live() for m in timeline.moments))
+    )
+
+
+def run(engine: PolicyEngine, items: Iterable[Output]) -> list[Suggestion]:
+    """All suggestions of a call whose items come by kind, each as it was in the end."""
+    due: dict[str, Suggestion] = {}
     for item in items:
-        due += engine.feed(item)
-    return due + engine.finish()
+        due |= {each.id: each for each in engine.feed(item)}
+    return list((due | {each.id: each for each in engine.finish()}).values())
 
 
-def _quoted(party: _Party, evidence: list[_Evidence]) -> Utterance | None:
+def feedback_by_policy(
+    suggestions: Iterable[Suggestion], feedback: Iterable[SuggestionFeedback]
+) -> dict[str, Counter[Verdict]]:
+    """Policy's name -> how often agents gave each verdict on its suggestions."""
+    name_of = {each.id: each.policy.partition("@")[0] for each in suggestions}
+    counts: defaultdict[str, Counter[Verdict]] = defaultdict(Counter)
+    for each in feedback:
+        if each.suggestion_id in name_of:
+            counts[name_of[each.suggestion_id]][each.verdict] += 1
+    return dict(counts)
+
+
+def _loop(refers: Mapping[str, Sequence[tuple[str, _Path]]]) -> tuple[Sequence[str], _Path] | None:
+    """Names that refer to each other in a loop, and where the reference that closes it stands."""
+    settled: set[str] = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> tuple[Sequence[str], _Path] | None:
+        way = (*way, name)
+        for other, path in refers[name]:
+            if other in way:
+                return (*way[way.index(other) :], other), path
+            if other not in settled and (found := follow(other, way)):
+                return found
+        settled.add(name)
+        return None
+
+    return next((found for name in refers if name not in settled and (found := follow(name, ()))), None)
+
+
+def _quoted(party: Party, evidence: list[Evidence]) -> Utterance | None:
     """The utterance that holds the cue, else the one said during most of what was felt."""
     for found in evidence:
         if found.utterances:
@@ -705,27 +648,12 @@ def _quoted(party: _Party, evidence: list[_Evidence]) -> Utterance | None:
     return utterance if overlap_us else None
 
 
-def _last_us(evidence: list[_Evidence]) -> int:
-    return max(item.span.end_us for found in evidence for item in found.items)
+def _last_us(evidence: list[Evidence], now_us: int) -> int:
+    """When the last of the evidence ended; now, where it rests on what was known before."""
+    return max((item.span.end_us for found in evidence for item in found.items), default=now_us)
 
 
-def _confidence(evidence: list[_Evidence]) -> float:
-    return fmean(belief for found in evidence for belief in found.beliefs())
-
-
-def _plain(text: str) -> str:
-    """Its words in lower case between single spaces, with one at either end."""
-    words = re.findall(r"[\w']+", text.lower().replace("’", "'"))
-    return f" {' '.join(words)} "
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * _SECOND_US)
-
-
-def _total_s(moments: Iterable[Moment]) -> float:
-    return sum(m.span.duration_us for m in moments) / _SECOND_US
-
-
-def _whole_s(moments: Iterable[Moment]) -> str:
-    return f"{_total_s(moments):.0f}"
+def _confidence(evidence: list[Evidence]) -> float:
+    """Mean belief; 1 where the evidence is all fact."""
+    beliefs = [belief for found in evidence for belief in found.beliefs()]
+    return fmean(beliefs) if beliefs else 1.0

@@ -47,6 +47,7 @@ from affectline.pipelines.fusion import AffectFilter, fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.pictures import decode, turned
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
+from affectline.pipelines.redaction import find_personal, redact
 from affectline.pipelines.scores import score_parties
 from affectline.pipelines.segmenter import Segment, Segmenter
 from affectline.pipelines.snapshots import SnapshotMaker
@@ -60,6 +61,7 @@ from affectline.pipelines.timeline import (
     Camera,
     Consent,
     Contributor,
+    CustomerHistory,
     Dynamics,
     Moment,
     Notice,
@@ -68,6 +70,7 @@ from affectline.pipelines.timeline import (
     SpeechTurn,
     Stage,
     Suggestion,
+    SuggestionFeedback,
     Utterance,
     VocalSummary,
 )
@@ -103,8 +106,9 @@ WHISPER_DB, VOICE_DB = 1.0, 5.0
 """Harmonics-to-noise ratio up to which a voice says nothing, and from which it counts fully. By convention: a whisper
 has next to no harmonics, a voiced telephone voice mostly 5 dB or more."""
 MAX_WRITTEN = 5_000
-"""Written turns and changes of consent taken in one call."""
+"""Written turns, changes of consent and feedback on suggestions taken in one call."""
 MAX_TEXT_CHARACTERS = 16_384
+MAX_FEEDBACK_CHARACTERS = 500
 EXCITED: frozenset[Label] = frozenset(("frustrated", "angry", "anxious"))
 """A speaker's usual voice is not learnt from utterances that mostly sound or read like this."""
 
@@ -138,6 +142,8 @@ class CallConfig:
     interim_results: bool = False
     """Also yield partial transcripts and provisional moments while someone speaks."""
     cameras: tuple[Camera, ...] = ()
+    history: CustomerHistory | None = None
+    """What is known of the customer before the call."""
 
     def __post_init__(self) -> None:
         channels = [p.channel for p in self.participants]
@@ -176,7 +182,7 @@ class ConsentChange:
     biometric_basis: str | None = None
 
 
-Input = AudioChunk | VideoFrame | EncodedFrame | TextEvent | Gap | ConsentChange
+Input = AudioChunk | VideoFrame | EncodedFrame | TextEvent | Gap | ConsentChange | SuggestionFeedback
 
 
 @dataclass(slots=True)
@@ -275,7 +281,7 @@ class CallSession:
             party = self._parties[camera.participant]
             if party.participant.pictures_agreed and party.snapshots is None:
                 party.snapshots = SnapshotMaker(camera.participant, models.face_detector)
-        self._engine = PolicyEngine(policies, config.participants)
+        self._engine = PolicyEngine(policies, config.participants, config.history)
         self._conversation = Conversation([p.id for p in config.participants])
         self._stages = StageTracker(config.participants)
         self._held_from: int | None = None
@@ -285,12 +291,15 @@ class CallSession:
         """Frames that every channel has gone through."""
         self._finished = False
         self._events = 0
-        """Written turns and changes of consent so far."""
+        """Written turns, changes of consent and feedback so far."""
         self._languages: Counter[str] = Counter()
         """Of all parties: the guess for one who has not said much yet."""
         self._utterances: list[Utterance] = []
         self._moments: list[Moment] = []
-        self._suggestions: list[Suggestion] = []
+        self._suggestions: dict[str, Suggestion] = {}
+        """By id, each as it is now."""
+        self._feedback: dict[str, SuggestionFeedback] = {}
+        """By the suggestion's id."""
         self._turns: list[SpeechTurn] = []
         self._vocal: list[VocalSummary] = []
         self._notices: list[Notice] = []
@@ -325,6 +334,8 @@ class CallSession:
                 return self._collect(self._change_consent(item))
             case VideoFrame() | EncodedFrame():
                 return self._collect(self._watch(item))
+            case SuggestionFeedback():
+                return self._collect(self._judge(item))
 
     def note(self, notice: Notice) -> None:
         """Keeps what limits this call and was found outside of it, for the timeline."""
@@ -352,7 +363,7 @@ class CallSession:
             participants=participants,
             utterances=utterances,
             moments=moments,
-            suggestions=tuple(self._suggestions),
+            suggestions=tuple(self._suggestions.values()),
             speech=tuple(sorted(self._turns, key=lambda t: (t.span, t.participant))),
             vocal=tuple(sorted(self._vocal, key=lambda v: (v.span, v.participant))),
             dynamics=self._conversation.figures(*self._talk()),
@@ -361,6 +372,8 @@ class CallSession:
             models={**self._models.versions, "vocal_stress": STRESS_MODEL},
             snapshots=tuple(s for party in self._parties.values() if party.snapshots for s in party.snapshots.taken),
             facts=find_facts(participants, utterances),
+            feedback=tuple(sorted(self._feedback.values(), key=lambda f: (f.at_us, f.suggestion_id))),
+            history=self._config.history,
             changes=change_points(moments),
             scores=score_parties(participants, utterances, moments, self.received_us, stages=named),
             interruptions=self._conversation.interruptions(*self._talk()),
@@ -419,10 +432,10 @@ class CallSession:
     def _suggested(self, suggestions: Sequence[Suggestion]) -> Iterator[Output]:
         """The suggestions, each with a picture of its moment where one may be kept."""
         for suggestion in suggestions:
-            self._suggestions.append(suggestion)
+            self._suggestions[suggestion.id] = suggestion
             yield suggestion
             party = self._parties.get(suggestion.participant)
-            if party and party.snapshots and party.participant.biometric_allowed:
+            if suggestion.revision == 0 and party and party.snapshots and party.participant.biometric_allowed:
                 snapshot = party.snapshots.take(suggestion.created_us, suggestion.id)
                 if snapshot is not None:
                     yield snapshot
@@ -827,7 +840,9 @@ class CallSession:
 
     def _count_event(self) -> None:
         if self._events >= MAX_WRITTEN:
-            raise InvalidInputError(f"expected at most {MAX_WRITTEN} written turns and consent changes, found more")
+            raise InvalidInputError(
+                f"expected at most {MAX_WRITTEN} written turns, consent changes and feedback, found more"
+            )
         self._events += 1
 
     def _change_consent(self, change: ConsentChange) -> Iterator[Output]:
@@ -835,6 +850,7 @@ class CallSession:
         self._count_event()
         basis = change.biometric_basis or party.participant.biometric_basis
         party.participant = replace(party.participant, consent=change.consent, biometric_basis=basis)
+        self._engine.consent(change.participant, change.consent)
         if party.withheld:
             party.segmenter.discard()
         if not party.participant.biometric_allowed:
@@ -845,6 +861,31 @@ class CallSession:
                     self._streams[camera.id].skip()
         message = f"Consent of {change.participant} is {change.consent} from here on."
         yield Notice("consent_changed", message, self._frame_us(self._frame), change.participant)
+
+    def _judge(self, feedback: SuggestionFeedback) -> Iterator[Output]:
+        """What an agent made of a suggestion; the last word counts."""
+        about = self._engine.suggestion(feedback.suggestion_id)
+        if about is None:
+            raise InvalidInputError("expected the id of a suggestion of this call, found another one")
+        correcting = feedback.label is not None or bool(feedback.text)
+        if correcting != (feedback.verdict == "corrected"):
+            raise InvalidInputError("expected a label or a text with `corrected`, and only with that")
+        if len(feedback.text) > MAX_FEEDBACK_CHARACTERS:
+            raise InvalidInputError(
+                f"expected a correction of at most {MAX_FEEDBACK_CHARACTERS} characters, found {len(feedback.text)}"
+            )
+        if feedback.at_us < 0:
+            raise InvalidInputError(f"expected a time of at least 0 us, found {feedback.at_us}")
+        self._count_event()
+        # Counts from what is decided next: nothing that was shown already depends on it.
+        at_us = max(min(feedback.at_us, self.received_us), self._engine.now_us + 1)
+        text = redact(feedback.text, find_personal(feedback.text, self._config.language or "en"))
+        before = self._feedback.get(about.id)
+        self._feedback[about.id] = replace(feedback, at_us=at_us, text=text)
+        self._engine.judged(about.action, about.participant, feedback.verdict, at_us)
+        if before is not None:
+            message = f"Feedback on suggestion {about.id} is {feedback.verdict}; before it was {before.verdict}."
+            yield Notice("feedback_replaced", message, at_us)
 
     def _end(self) -> Iterator[Output]:
         parties = list(self._parties.values())

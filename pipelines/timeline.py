@@ -13,6 +13,9 @@ MUTE_MARGIN_US: Final = 300_000
 Role = Literal["customer", "agent", "other"]
 Consent = Literal["granted", "pending", "denied"]
 SuggestionKind = Literal["routing", "assist", "alert"]
+Priority = Literal["low", "normal", "high"]
+Verdict = Literal["accepted", "dismissed", "corrected"]
+CallOutcome = Literal["resolved", "unresolved", "escalated", "abandoned", "churned", "sold"]
 Facing = Literal["front", "rear"]
 VideoCodec = Literal["h264", "h265", "vp8", "vp9", "av1"]
 FactKind = Literal["issue", "commitment", "open_question"]
@@ -179,8 +182,38 @@ class ChangePoint:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierCall:
+    """What a call of the same customer, before this one, was like."""
+
+    days_ago: float
+    """When it was; at least 0."""
+    mood: Label | None = None
+    """How the customer mostly sounded at its end; None when that is not known."""
+    outcome: CallOutcome | None = None
+    topic: str = ""
+    """What it was about, in the site's own words."""
+    open_promise: str = ""
+    """What was promised then and is not done yet; empty when nothing is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerHistory:
+    """What the caller's systems know of a customer before the call."""
+
+    calls: tuple[EarlierCall, ...]
+    """In any order."""
+
+    def within(self, days: float) -> tuple[EarlierCall, ...]:
+        """The calls of the last so many days, latest first."""
+        return tuple(sorted((c for c in self.calls if c.days_ago <= days), key=lambda c: c.days_ago))
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Something to do, with the reason. Never carried out by the service itself."""
+    """Something to do, with the reason. Never carried out by the service itself.
+
+    A later one with the same id replaces it: the same action has been found due again before it expired.
+    """
 
     id: str
     kind: SuggestionKind
@@ -193,13 +226,33 @@ class Suggestion:
     participant: str
     """Whose affect gave rise to it."""
     because: tuple[str, ...]
-    """Ids of the moments and utterances that are the evidence."""
+    """Ids of the moments and utterances that are the evidence; empty where only earlier calls are."""
     confidence: float
-    priority: Literal["low", "normal", "high"]
+    priority: Priority
     created_us: int
     expires_us: int
     policy: str
     """`name@version`."""
+    revision: int = 0
+    """Counts up with each replacement."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestionFeedback:
+    """What an agent made of a suggestion."""
+
+    suggestion_id: str
+    verdict: Verdict
+    at_us: int
+    label: Label | None = None
+    """How the party felt in the agent's view; only of `corrected`."""
+    text: str = ""
+    """What would have been better, in the agent's words; only of `corrected`."""
+
+    @property
+    def correction(self) -> str | None:
+        """What was right instead, in one line; None unless it was corrected."""
+        return ": ".join(filter(None, (self.label, self.text))) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +466,10 @@ class CallTimeline:
     """By time."""
     snapshots: tuple[Snapshot, ...] = ()
     """By time; of parties who agreed."""
+    feedback: tuple[SuggestionFeedback, ...] = ()
+    """By time; the last one for each suggestion."""
+    history: CustomerHistory | None = None
+    """What was known of the customer before the call."""
     changes: tuple[ChangePoint, ...] = ()
     """By time."""
     scores: tuple[PartyScores, ...] = ()

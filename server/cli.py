@@ -25,7 +25,7 @@ from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, ope
 from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
-from affectline.server import learning_cli, models_cli, train_cli
+from affectline.server import learning_cli, models_cli, policies_cli, recommend_cli, train_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
@@ -39,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models_cli.app, name="models")
+app.add_typer(policies_cli.app, name="policies")
 app.add_typer(train_cli.app, name="train")
 app.add_typer(learning_cli.outcomes, name="outcomes")
 app.add_typer(learning_cli.insights, name="insights")
@@ -272,6 +273,35 @@ def call(
             sys.stdout.buffer.write(to_json(timeline) + b"\n")
         else:
             render_terminal(timeline, Console())
+
+
+@app.command()
+def recommend(
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="YAML file with what is known of the call: docs/routing.md."),
+    ],
+    routing: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="YAML file of queues and rules.")
+    ] = None,
+    cues: CueFiles = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
+) -> None:
+    """Recommend where a call might go, how soon and with which greeting; with the reasons."""
+    from affectline.server.services.routing import understand_menu
+
+    with _errors():
+        request = recommend_cli.read_request(file)
+        call = recommend_cli.read_call(request, file)
+        ivr = None
+        if request.heard:
+            _fetch_missing()
+            ivr = understand_menu(Engine(cues=cues or ()), request.heard, request.language)
+        found, config = recommend_cli.answer(request, ivr, call, routing)
+        if json_out:
+            typer.echo(recommend_cli.to_json(found))
+        else:
+            recommend_cli.render(found, config, Console())
 
 
 async def _stream(

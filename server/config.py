@@ -61,6 +61,9 @@ class ServerConfig(BaseModel):
     policies: Path | None = Field(
         default=None, description="YAML file with the policies; the ones that come along by default."
     )
+    routing: Path | None = Field(
+        default=None, description="YAML file with the queues and rules of routing; the ones that come along by default."
+    )
     cues: tuple[Path, ...] = Field(
         default=(), description="YAML files that add to the cue lexicon, or take from it, in order; none by default."
     )
@@ -105,7 +108,7 @@ class ServerConfig(BaseModel):
             raise ValueError("expected HOST:PORT with a port of 0 to 65535")
         return listen
 
-    @field_validator("tls_cert", "tls_key", "tls_client_ca", "policies")
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "policies", "routing")
     @classmethod
     def _readable(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_file():

@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import yaml
+
+from affectline.models import cards
 from affectline.models.errors import InvalidInputError
+from affectline.models.labels import Label
 from affectline.models.ports import Task
 from affectline.models.registry import all_models, load_model
 from affectline.models.runtime import Runtime
@@ -26,6 +30,16 @@ DEFAULT_MODELS: Mapping[Task, str] = {
     "face_detector": "centerface",
     "expression": "mini-xception",
 }
+
+
+_CARDS = Path(cards.__path__[0])
+
+
+def default_labels() -> frozenset[Label]:
+    """The labels that some default model can say, from the models' cards: nothing is loaded."""
+    names = (DEFAULT_MODELS[task] for task in ("voice_affect", "text_affect", "expression"))
+    found = (yaml.safe_load((_CARDS / f"{name}.yaml").read_text(encoding="utf-8"))["produces"] for name in names)
+    return frozenset(label for labels in found for label in labels)
 
 
 class Engine:
@@ -86,8 +100,10 @@ class Engine:
             cues=load_cues(*cues),
             versions={task: known[name].id for task, name in chosen.items()},
         )
-        self.policies = load_policies(policies or DEFAULT_POLICIES)
         voice = self.models.voice
+        judges = (voice, self.models.text, self.models.expression)
+        producible = {label for model in judges for label, share in model.prior.items() if share > 0}
+        self.policies = load_policies(policies or DEFAULT_POLICIES, producible)
         self._sites = SiteStore(site, voice.model, voice.usual) if site else None
 
     def open(self, config: CallConfig) -> CallSession:

@@ -41,7 +41,7 @@ class LiveCall:
                 yield Text.assemble(
                     (f"{clock(item.span.start_us):>6}  {item.participant:<{self._width}}  ", "dim"), clean(item.text)
                 )
-            case Suggestion():
+            case Suggestion(revision=0):
                 yield Text.assemble(
                     (f"{clock(item.created_us):>6}  ", "dim"),
                     (f"→ {clean(item.text)}", "bold"),

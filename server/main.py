@@ -15,16 +15,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from affectline.models.errors import AffectlineError, InvalidInputError
-from affectline.protos.v1 import analyze_pb2, calls_pb2, recordings_pb2
+from affectline.protos.v1 import analyze_pb2, calls_pb2, recordings_pb2, routing_pb2
 from affectline.protos.v1.analyze_pb2_grpc import add_AnalyzeServiceServicer_to_server
 from affectline.protos.v1.calls_pb2_grpc import add_CallServiceServicer_to_server
 from affectline.protos.v1.recordings_pb2_grpc import add_RecordingServiceServicer_to_server
+from affectline.protos.v1.routing_pb2_grpc import add_RoutingServiceServicer_to_server
 from affectline.server.config import ServerConfig, load_config
 from affectline.server.engine import Engine
 from affectline.server.services.analyze import AnalyzeService
 from affectline.server.services.calls import CallService
 from affectline.server.services.keeper import Keeper
 from affectline.server.services.recordings import RecordingService
+from affectline.server.services.routing import RoutingService
 from affectline.server.services.sessions import Opener, Sessions
 from affectline.server.store.calls import CallStore
 
@@ -32,6 +34,7 @@ SERVICES = (
     analyze_pb2.DESCRIPTOR.services_by_name["AnalyzeService"].full_name,
     calls_pb2.DESCRIPTOR.services_by_name["CallService"].full_name,
     recordings_pb2.DESCRIPTOR.services_by_name["RecordingService"].full_name,
+    routing_pb2.DESCRIPTOR.services_by_name["RoutingService"].full_name,
 )
 RPCS_BESIDE_CALLS = 256
 """Uploads, watchers and short requests at the same time."""
@@ -43,7 +46,10 @@ log = logging.getLogger("affectline.server")
 
 
 class Server:
-    """`start`, `load`, and in the end `stop`; calls are refused with UNAVAILABLE until `load` is through."""
+    """`start`, `load`, and in the end `stop`; calls are refused with UNAVAILABLE until `load` is through.
+
+    Raises InvalidInputError when the routing file is not sound.
+    """
 
     def __init__(self, config: ServerConfig) -> None:
         """Opens the store; raises InvalidInputError or StorageError when it cannot be had."""
@@ -53,6 +59,7 @@ class Server:
         keeper = Keeper(self.store)
         self.analyze = AnalyzeService(self.sessions, config, keeper)
         self._recordings = RecordingService(self.sessions, config, keeper)
+        self._routing = RoutingService(self.sessions, config)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
             interceptors=[_TokenCheck(config.token.get_secret_value())] if config.token else [],
@@ -72,6 +79,7 @@ class Server:
         add_AnalyzeServiceServicer_to_server(self.analyze, self._grpc)
         add_CallServiceServicer_to_server(CallService(self.store), self._grpc)
         add_RecordingServiceServicer_to_server(self._recordings, self._grpc)
+        add_RoutingServiceServicer_to_server(self._routing, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
         self._worker: asyncio.Task[None] | None = None

@@ -11,7 +11,7 @@ from rich.text import Text
 from affectline.models.labels import Label
 from affectline.pipelines.stages import StageAffect, stage_affect
 from affectline.pipelines.summary import clock
-from affectline.pipelines.timeline import CallTimeline, Dynamics, Moment, Participant
+from affectline.pipelines.timeline import CallTimeline, Dynamics, Moment, Participant, SuggestionFeedback
 from affectline.server.axis import BREAK_US, Axis
 from affectline.server.look import (
     EMOTION_COLOURS,
@@ -80,6 +80,7 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
         ],
         width,
     )
+    judged = {each.suggestion_id: each for each in timeline.feedback}
     _print_section(
         console,
         "Suggestions",
@@ -87,7 +88,7 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
             (
                 suggestion.created_us,
                 Text.assemble(f"{PIN[suggestion.kind]} ", (clean(suggestion.text), "bold")),
-                [suggestion.reason],
+                [suggestion.reason, *_verdict(judged.get(suggestion.id))],
             )
             for suggestion in timeline.suggestions
         ],
@@ -97,6 +98,13 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
         console.print()
     for notice in timeline.notices:
         console.print(Text(f"Note: {clean(notice.message)}", "yellow"), width=width, highlight=False)
+
+
+def _verdict(feedback: SuggestionFeedback | None) -> list[str]:
+    """What the agent made of a suggestion, where they said so."""
+    if feedback is None:
+        return []
+    return [f"Agent: {feedback.verdict}{f' ({feedback.correction})' if feedback.correction else ''}."]
 
 
 def _title(timeline: CallTimeline) -> Text:

@@ -7,7 +7,7 @@ other InvalidInputError concerns one piece of media. Towards the wire, types are
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, Final
@@ -41,6 +41,7 @@ from affectline.pipelines.outcomes import (
     Feedback,
     Outcome,
 )
+from affectline.pipelines.routing import Recommendation, RoutingContext
 from affectline.pipelines.session import (
     MAX_CHANNELS,
     MAX_TEXT_CHARACTERS,
@@ -56,10 +57,13 @@ from affectline.pipelines.timeline import (
     CallTimeline,
     Camera,
     ChangePoint,
+    Consent,
     Contributor,
     Cue,
+    CustomerHistory,
     Driver,
     Dynamics,
+    EarlierCall,
     Fact,
     Highlight,
     Interruption,
@@ -74,13 +78,19 @@ from affectline.pipelines.timeline import (
     SpeechTurn,
     Stage,
     Suggestion,
+    SuggestionFeedback,
     Summary,
     Utterance,
     VocalSummary,
 )
-from affectline.protos.v1 import analyze_pb2, calls_pb2, recordings_pb2, timeline_pb2
+from affectline.protos.v1 import analyze_pb2, calls_pb2, recordings_pb2, routing_pb2, timeline_pb2
 
 MAX_CAMERAS: Final = 8
+MAX_EARLIER_CALLS: Final = 100
+MAX_DAYS_AGO: Final = 36_500
+MAX_DECLARED_CHARACTERS: Final = 64
+MAX_MENU_UTTERANCES: Final = 50
+MAX_MENU_CHARACTERS: Final = 2_000
 MAX_CALL_ID_CHARACTERS: Final = 256
 END_OF_TIME_S: Final = 4_102_444_800
 """Seconds from 1970 to 2100."""
@@ -145,6 +155,8 @@ STAGES: Final = _values(timeline_pb2.StageName, "STAGE_NAME_")
 CUE_KINDS: Final = _values(timeline_pb2.CueKind, "CUE_KIND_")
 PERSONAL_KINDS: Final = _values(timeline_pb2.PersonalKind, "PERSONAL_KIND_")
 MODALITIES: Final = _values(timeline_pb2.Modality, "MODALITY_")
+VERDICTS: Final = _values(timeline_pb2.Verdict, "VERDICT_")
+OUTCOMES: Final = _values(timeline_pb2.CallOutcome, "CALL_OUTCOME_")
 KINDS: Final = _values(timeline_pb2.SuggestionKind, "SUGGESTION_KIND_")
 PRIORITIES: Final = _values(timeline_pb2.Priority, "PRIORITY_")
 GAP_REASONS: Final = {
@@ -154,10 +166,11 @@ TRAJECTORIES: Final = _values(timeline_pb2.Trajectory, "TRAJECTORY_")
 TOWARDS: Final = _values(timeline_pb2.Toward, "TOWARD_")
 DRIVER_KINDS: Final = _values(timeline_pb2.DriverKind, "DRIVER_KIND_")
 OUTCOME_KINDS: Final = _values(calls_pb2.OutcomeKind, "OUTCOME_KIND_")
-VERDICTS: Final = _values(calls_pb2.Verdict, "VERDICT_")
 FACINGS: Final = _values(analyze_pb2.CameraFacing, "CAMERA_FACING_")
 VIDEO_CODECS: Final = _values(analyze_pb2.VideoCodec, "VIDEO_CODEC_")
 ENCODINGS: Final = _values(analyze_pb2.AudioEncoding, "AUDIO_ENCODING_")
+ROUTING_EVIDENCE: Final = _values(routing_pb2.RoutingEvidence, "ROUTING_EVIDENCE_")
+NO_EVIDENCE: Final = routing_pb2.ROUTING_EVIDENCE_UNSPECIFIED
 _ROLE_NAMES: Final = _names(ROLES)
 _CONSENT_NAMES: Final = _names(CONSENTS)
 _EMOTION_NAMES: Final = _names(EMOTIONS)
@@ -167,6 +180,7 @@ _CUE_KIND_NAMES: Final = _names(CUE_KINDS)
 _PERSONAL_KIND_NAMES: Final = _names(PERSONAL_KINDS)
 _MODALITY_NAMES: Final = _names(MODALITIES)
 _KIND_NAMES: Final = _names(KINDS)
+_OUTCOME_NAMES: Final = _names(OUTCOMES)
 _PRIORITY_NAMES: Final = _names(PRIORITIES)
 _TRAJECTORY_NAMES: Final = _names(TRAJECTORIES)
 _TOWARD_NAMES: Final = _names(TOWARDS)
@@ -295,6 +309,7 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
     participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
     _check_channels(check, participants, message.audio_channel_count)
     cameras = _check_cameras(check, message.cameras, {participant.id for participant in participants})
+    history = _check_history(check, "config.history", message.history) if message.HasField("history") else None
     check.done()
     return (
         CallConfig(
@@ -304,9 +319,33 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
             language=language,
             interim_results=message.interim_results,
             cameras=cameras,
+            history=history,
         ),
         AudioFormat(_ENCODING_NAMES[message.encoding], message.sample_rate_hertz, message.audio_channel_count),
     )
+
+
+def _check_history(check: _Check, path: str, message: timeline_pb2.CustomerHistory) -> CustomerHistory:
+    check.that(
+        len(message.calls) <= MAX_EARLIER_CALLS,
+        f"{path}.calls",
+        f"expected at most {MAX_EARLIER_CALLS}, found {len(message.calls)}",
+    )
+    calls = message.calls[:MAX_EARLIER_CALLS]
+    for index, call in enumerate(calls):
+        field = f"{path}.calls[{index}]"
+        check.that(
+            0 <= call.days_ago <= MAX_DAYS_AGO,
+            f"{field}.days_ago",
+            f"expected 0 to {MAX_DAYS_AGO}, found another value",
+        )
+        check.that(call.mood in {0, *_EMOTION_NAMES}, f"{field}.mood", f"expected an emotion, found {call.mood}")
+        check.that(
+            call.outcome in {0, *_OUTCOME_NAMES}, f"{field}.outcome", f"expected an outcome, found {call.outcome}"
+        )
+        check.length(call.topic, f"{field}.topic", 0, 64)
+        check.length(call.open_promise, f"{field}.open_promise", 0, 256)
+    return _history_from(calls)
 
 
 def _check_cameras(check: _Check, messages: Sequence[analyze_pb2.Camera], parties: set[str]) -> tuple[Camera, ...]:
@@ -527,6 +566,8 @@ class CallReader:
                 return list(self._read_gap(message.gap))
             case "consent":
                 return [self._read_consent(message.consent)]
+            case "feedback":
+                return [self._read_feedback(message.feedback)]
             case "end":
                 return []
             case "config":
@@ -601,6 +642,13 @@ class CallReader:
         check.done()
         consent = _CONSENT_NAMES.get(message.consent, "pending")
         return ConsentChange(message.participant, consent, message.biometric_basis or None)
+
+    def _read_feedback(self, message: timeline_pb2.SuggestionFeedback) -> SuggestionFeedback:
+        if message.verdict not in _VERDICT_NAMES:
+            raise InvalidInputError(f"expected accepted, dismissed or corrected as a verdict, found {message.verdict}")
+        if message.correction_emotion not in {0, *_EMOTION_NAMES}:
+            raise InvalidInputError(f"expected an emotion as a correction, found {message.correction_emotion}")
+        return replace(_feedback_from(message), at_us=self._time_us(message.at_us))
 
     def _time_us(self, at_us: int) -> int:
         if not 0 <= at_us <= self._max_us:
@@ -834,6 +882,7 @@ def _suggestion(suggestion: Suggestion) -> timeline_pb2.Suggestion:
         created_us=suggestion.created_us,
         expires_us=suggestion.expires_us,
         policy=suggestion.policy,
+        revision=suggestion.revision,
     )
 
 
@@ -851,6 +900,58 @@ def _suggestion_from(message: timeline_pb2.Suggestion) -> Suggestion:
         created_us=message.created_us,
         expires_us=message.expires_us,
         policy=message.policy,
+        revision=message.revision,
+    )
+
+
+def suggestion_feedback(feedback: SuggestionFeedback) -> timeline_pb2.SuggestionFeedback:
+    return timeline_pb2.SuggestionFeedback(
+        suggestion_id=feedback.suggestion_id,
+        verdict=VERDICTS[feedback.verdict],
+        correction_emotion=EMOTIONS[feedback.label] if feedback.label else timeline_pb2.EMOTION_UNSPECIFIED,
+        correction_text=feedback.text,
+        at_us=feedback.at_us,
+    )
+
+
+def _feedback_from(message: timeline_pb2.SuggestionFeedback) -> SuggestionFeedback:
+    return SuggestionFeedback(
+        suggestion_id=message.suggestion_id,
+        verdict=_VERDICT_NAMES[message.verdict],
+        at_us=message.at_us,
+        label=_EMOTION_NAMES[message.correction_emotion] if message.correction_emotion else None,
+        text=message.correction_text,
+    )
+
+
+def _history(history: CustomerHistory) -> timeline_pb2.CustomerHistory:
+    return timeline_pb2.CustomerHistory(
+        calls=[
+            timeline_pb2.EarlierCall(
+                days_ago=call.days_ago,
+                mood=EMOTIONS[call.mood] if call.mood else timeline_pb2.EMOTION_UNSPECIFIED,
+                outcome=OUTCOMES[call.outcome] if call.outcome else timeline_pb2.CALL_OUTCOME_UNSPECIFIED,
+                topic=call.topic,
+                open_promise=call.open_promise,
+            )
+            for call in history.calls
+        ]
+    )
+
+
+def _history_from(calls: Iterable[timeline_pb2.EarlierCall]) -> CustomerHistory:
+    """Values that this server does not know count as not given."""
+    return CustomerHistory(
+        tuple(
+            EarlierCall(
+                days_ago=call.days_ago,
+                mood=_EMOTION_NAMES.get(call.mood),
+                outcome=_OUTCOME_NAMES.get(call.outcome),
+                topic=call.topic,
+                open_promise=call.open_promise,
+            )
+            for call in calls
+        )
     )
 
 
@@ -1095,6 +1196,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         dynamics=map(_dynamics, timeline.dynamics),
         summary=_summary(timeline.summary),
         models=timeline.models,
+        history=_history(timeline.history) if timeline.history else None,
         scores=map(_party_scores, timeline.scores),
     )
     size = part.ByteSize()
@@ -1107,6 +1209,7 @@ def timeline_parts(timeline: CallTimeline) -> Iterator[timeline_pb2.Timeline]:
         (("notices", _notice(each)) for each in timeline.notices),
         (("facts", _fact(each)) for each in timeline.facts),
         (("snapshots", _snapshot(each)) for each in timeline.snapshots),
+        (("feedback", suggestion_feedback(each)) for each in timeline.feedback),
         (("changes", _change(each)) for each in timeline.changes),
         (("interruptions", _interruption(each)) for each in timeline.interruptions),
         (("stages", _stage(each)) for each in timeline.stages),
@@ -1142,6 +1245,8 @@ def timeline_from_parts(parts: Iterable[timeline_pb2.Timeline]) -> CallTimeline:
         models=dict(message.models),
         facts=tuple(map(_fact_from, message.facts)),
         snapshots=tuple(map(_snapshot_from, message.snapshots)),
+        feedback=tuple(map(_feedback_from, message.feedback)),
+        history=_history_from(message.history.calls) if message.HasField("history") else None,
         changes=tuple(map(_change_from, message.changes)),
         scores=tuple(map(_party_scores_from, message.scores)),
         interruptions=tuple(map(_interruption_from, message.interruptions)),
@@ -1202,6 +1307,97 @@ def reply_from_wire(message: analyze_pb2.AnalyzeResponse) -> Reply:
             raise InvalidInputError(f"expected a reply that this client knows, found {other}")
 
 
+# Routing
+
+
+def read_recommend_request(
+    message: routing_pb2.RecommendRequest,
+) -> tuple[RoutingContext, tuple[str, ...], str | None]:
+    """What is known; what was said to the voice menu and may be looked at; and its language, where known.
+
+    Raises MessageError naming every field that is out of range.
+    """
+    check = _Check()
+    for field in ("intent", "product", "menu_choice"):
+        check.length(getattr(message, field), field, 0, MAX_DECLARED_CHARACTERS)
+    language = _optional(message, "language")
+    _check_language(check, "language", language)
+    check.that(
+        message.consent in {0, *_CONSENT_NAMES},
+        "consent",
+        f"expected granted, pending or denied, found {message.consent}",
+    )
+    said = [text.strip() for text in message.ivr_utterances[:MAX_MENU_UTTERANCES]]
+    check.that(
+        len(message.ivr_utterances) <= MAX_MENU_UTTERANCES,
+        "ivr_utterances",
+        f"expected at most {MAX_MENU_UTTERANCES}, found {len(message.ivr_utterances)}",
+    )
+    for index, text in enumerate(said):
+        check.length(text, f"ivr_utterances[{index}]", 1, MAX_MENU_CHARACTERS)
+    history = _check_history(check, "history", message.history) if message.HasField("history") else None
+    call = _check_call(check, message.call) if message.HasField("call") else None
+    check.done()
+    objected = message.emotion_routing_objected
+    consent = _CONSENT_NAMES.get(message.consent, "pending")
+    context = RoutingContext(
+        intent=message.intent,
+        product=message.product,
+        choice=message.menu_choice,
+        history=history,
+        ivr=_unheard_menu(consent) if said and consent != "granted" else None,
+        call=call,
+        emotion_routing_objected=objected,
+    )
+    return context, () if objected or consent != "granted" else tuple(said), language
+
+
+def _unheard_menu(consent: Consent) -> CallTimeline:
+    """Says that something was said, and that nobody looked at it."""
+    party = Participant("customer", "customer", 0, consent)
+    return timeline_from_parts([timeline_pb2.Timeline(participants=[participant(party)])])
+
+
+def _check_call(check: _Check, message: timeline_pb2.Timeline) -> CallTimeline | None:
+    """The parts of a timeline that routing looks at; None where they are not what this service writes."""
+    _check_participants(check, "call.participants", message.participants, MAX_PARTICIPANTS)
+    kept = timeline_pb2.Timeline(
+        duration_us=message.duration_us,
+        participants=message.participants,
+        utterances=message.utterances,
+        moments=message.moments,
+    )
+    try:
+        return timeline_from_parts([kept])
+    except (KeyError, InvalidInputError, ValueError):
+        check.problems.append(("call", "expected utterances and moments as this service writes them, found others"))
+        return None
+
+
+def recommendation(answer: Recommendation) -> routing_pb2.RecommendResponse:
+    return routing_pb2.RecommendResponse(
+        recommendation=routing_pb2.Recommendation(
+            queue=answer.queue,
+            priority=PRIORITIES[answer.priority],
+            skills=answer.skills,
+            greeting=answer.greeting,
+            reasons=[
+                routing_pb2.RoutingReason(
+                    text=reason.text,
+                    evidence=ROUTING_EVIDENCE[reason.evidence] if reason.evidence else NO_EVIDENCE,
+                    because=reason.refs,
+                )
+                for reason in answer.reasons
+            ],
+            confidence=answer.confidence,
+            used=[ROUTING_EVIDENCE[kind] for kind in answer.used],
+            withheld=answer.withheld,
+            rule=answer.rule,
+            config=answer.config,
+        )
+    )
+
+
 # Requests, as a client writes them
 
 
@@ -1225,6 +1421,7 @@ def call_config(config: CallConfig, audio: AudioFormat) -> analyze_pb2.AnalyzeRe
                 )
                 for camera in config.cameras
             ],
+            history=_history(config.history) if config.history else None,
         )
     )
 

@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from affectline.models.errors import InvalidInputError, StorageError
 from affectline.pipelines.outcomes import CallDetails, Feedback, Outcome
-from affectline.pipelines.timeline import CallTimeline
+from affectline.pipelines.timeline import SuggestionFeedback
 from affectline.server.exports import to_json
 from affectline.server.store.calls import CallStore, NotStoredError, PolicyFeedback, StoredAlreadyError
 from affectline.server.store.tables import METADATA
@@ -160,24 +160,15 @@ def test_feedback_replaces_and_keeps_its_history(store: CallStore) -> None:
 
 
 def test_feedback_given_while_the_call_ran_is_kept_with_it(store: CallStore) -> None:
-    @dataclass(frozen=True)
-    class Given:
-        suggestion_id: str
-        verdict: str
-        correction: str | None
-        at_us: int
-
-    class Heard(CallTimeline):
-        feedback = (
-            Given("s0", "corrected", "call 555 123 4567", 40_000_000),
-            Given("s9", "accepted", None, 50_000_000),
-        )
-
-    timeline = Heard(**{name: getattr(sample_timeline(), name) for name in CallTimeline.__dataclass_fields__})
+    feedback = (
+        SuggestionFeedback("s0", "corrected", 40_000_000, "sad", "call 555 123 4567"),
+        SuggestionFeedback("s9", "accepted", 50_000_000),
+    )
+    timeline = replace(sample_timeline(), feedback=feedback)
     for _ in range(2):
         store.add(CallDetails("a", NOON), timeline, replace=True)
     (kept,) = store.feedback_history("a")
-    assert kept == Feedback("s0", "corrected", "call [PHONE]", None, NOON + timedelta(seconds=40))
+    assert kept == Feedback("s0", "corrected", "sad: call [PHONE]", None, NOON + timedelta(seconds=40))
     assert store.feedback_counts() == [PolicyFeedback("defaults@1.0.0", 5, 0, 0, 1)]
 
 

@@ -300,4 +300,4 @@ def test_without_a_network_and_models_the_way_out_is_named(run: Run, short: Path
 
 def test_help_names_every_command(run: Run) -> None:
     out = run("--help").stdout
-    assert all(command in out for command in ("analyze", "serve", "call", "models"))
+    assert all(command in out for command in ("analyze", "serve", "call", "models", "policies", "recommend"))

@@ -32,17 +32,20 @@ from affectline.pipelines.timeline import (
     Affect,
     CallTimeline,
     Camera,
+    Cue,
     Moment,
     Notice,
     Output,
     Participant,
+    SuggestionFeedback,
     Summary,
     Utterance,
     VideoCodec,
 )
-from affectline.protos.v1 import analyze_pb2, recordings_pb2
+from affectline.protos.v1 import analyze_pb2, recordings_pb2, routing_pb2, timeline_pb2
 from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceStub
 from affectline.protos.v1.recordings_pb2_grpc import RecordingServiceStub
+from affectline.protos.v1.routing_pb2_grpc import RoutingServiceStub
 from affectline.server import wire
 from affectline.server.client import RemoteError, open_channel, stream_call
 from affectline.server.config import ServerConfig
@@ -84,9 +87,11 @@ class LevelSession:
                 written = Utterance("u", span, item.participant, item.text, (), "en", 1.0, True, 0)
                 self._utterances.append(written)
                 return [written]
-            case Gap() | ConsentChange() | EncodedFrame():
+            case SuggestionFeedback(suggestion_id="s1") | Gap() | ConsentChange() | EncodedFrame():
                 self._notices.append(Notice("seen", type(item).__name__, 0))
                 return [self._notices[-1]]
+            case _:
+                raise InvalidInputError("expected the id of a suggestion of this call, found another one")
 
     def _hear(self, chunk: AudioChunk) -> Iterable[Moment]:
         sound = np.concatenate((self._sound[chunk.channel], chunk.pcm))
@@ -167,6 +172,7 @@ class Running:
         self.analyze = AnalyzeServiceStub(channel).Analyze
         self.analyze_text = AnalyzeServiceStub(channel).AnalyzeText
         self.recordings = RecordingServiceStub(channel)
+        self.recommend = RoutingServiceStub(channel).Recommend
 
     async def health(self, service: str = "") -> int:
         request = health_pb2.HealthCheckRequest(service=service)
@@ -1036,6 +1042,81 @@ async def test_other_clients_find_everything_by_reflection(launch: Launch) -> No
     assert code == 0
     assert '"text": "thank you"' in found
     assert "affectline.timeline/1" in found
+
+
+# Feedback
+
+
+def feedback(suggestion_id: str, verdict: int = 2) -> analyze_pb2.AnalyzeRequest:
+    message = timeline_pb2.SuggestionFeedback(suggestion_id=suggestion_id, verdict=verdict)  # type: ignore[arg-type]
+    return analyze_pb2.AnalyzeRequest(feedback=message)
+
+
+async def test_feedback_reaches_the_session_and_unknown_suggestions_do_not_end_the_call(launch: Launch) -> None:
+    running = await launch()
+    *replies, timeline = await talk(running, config(), feedback("s1"), feedback("s9"), feedback("s1", 0), sound())
+    assert codes(replies) == ["seen", "unusable_input", "unusable_input"]
+    assert isinstance(timeline, CallTimeline)
+    assert timeline.notices[1].message == "expected the id of a suggestion of this call, found another one"
+    assert timeline.moments
+
+
+# Routing
+
+
+async def test_a_recommendation_needs_no_models_unless_something_was_said(launch: Launch) -> None:
+    running = await launch(factory=None)
+    request = routing_pb2.RecommendRequest(intent="cancel")
+    found = (await running.recommend(request)).recommendation
+    assert (found.queue, found.priority, found.rule, found.config) == ("retention", 2, "wants-to-leave", "default@1")
+    assert [reason.text for reason in found.reasons] == ["Declared intent: cancel."]
+    assert (await running.recommend(routing_pb2.RecommendRequest())).recommendation.queue == "general"
+    request.ivr_utterances.append("I want to leave.")
+    assert (await running.recommend(request)).recommendation.withheld[0].startswith("what was said to the voice menu")
+    request.consent = 1
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await running.recommend(request)
+    assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_running_call_can_be_routed_by_its_timeline(launch: Launch) -> None:
+    running = await launch()
+    said = Utterance("u1", Span(0, 2_000_000), "caller", "Get me a manager.", (), "en", 0.9, True, 1)
+    said = replace(said, cues=(Cue("escalation", "get me a manager", said.span, "frustrated"),))
+    nothing = LevelSession(CallConfig("a call", PARTICIPANTS, RATE_HZ)).timeline()
+    (call,) = wire.timeline_parts(replace(nothing, utterances=(said,)))
+    found = (await running.recommend(routing_pb2.RecommendRequest(call=call))).recommendation
+    assert (found.queue, found.priority) == ("supervisor", 3)
+    assert [list(reason.because) for reason in found.reasons] == [["u1"], ["u1"]]
+    objected = routing_pb2.RecommendRequest(call=call, emotion_routing_objected=True)
+    assert (await running.recommend(objected)).recommendation.queue == "general"
+
+
+async def test_a_bad_routing_request_names_its_fields(launch: Launch) -> None:
+    running = await launch()
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await running.recommend(routing_pb2.RecommendRequest(intent="x" * 65, language="english"))
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    violations = details(refusal.value, error_details_pb2.BadRequest).field_violations
+    assert [each.field for each in violations] == ["intent", "language"]
+
+
+async def test_what_was_said_to_the_menu_is_not_logged(launch: Launch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "affectline")
+    running = await launch()
+    request = routing_pb2.RecommendRequest(intent="my secret intent", ivr_utterances=[SECRET], consent=1)
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await running.recommend(request)
+    assert refusal.value.code() is grpc.StatusCode.INTERNAL
+    assert SECRET not in caplog.text + (refusal.value.details() or "")
+    assert "secret intent" not in caplog.text
+
+
+async def test_a_routing_file_that_is_not_sound_keeps_the_server_from_starting(launch: Launch, tmp_path: Path) -> None:
+    path = tmp_path / "routing.yaml"
+    path.write_text("name: ours\nversion: 1\nqueues: []\ndefault_queue: desk\n")
+    with pytest.raises(InvalidInputError, match=r"routing\.yaml line 3: queues: "):
+        await launch(routing=path)
 
 
 def test_pictures_take_their_share_of_time_and_no_more() -> None:

@@ -24,7 +24,7 @@ from affectline.models.errors import StorageError
 from affectline.pipelines.associations import Call, associate
 from affectline.pipelines.outcomes import CallDetails, Outcome
 from affectline.pipelines.timeline import CallTimeline
-from affectline.protos.v1 import calls_pb2, recordings_pb2
+from affectline.protos.v1 import calls_pb2, recordings_pb2, timeline_pb2
 from affectline.protos.v1.calls_pb2_grpc import CallServiceStub
 from affectline.server import cli, learning_cli
 from affectline.server.insights import Insights, render_insights_html, render_insights_terminal, to_figures
@@ -179,7 +179,7 @@ def outcome(call_id: str = "a", **fields: Any) -> calls_pb2.RecordOutcomeRequest
 
 
 def feedback(suggestion: str = "s0", **fields: Any) -> calls_pb2.RecordFeedbackRequest:
-    given = {"call_id": "a", "suggestion_id": suggestion, "verdict": calls_pb2.VERDICT_ACCEPTED, **fields}
+    given = {"call_id": "a", "suggestion_id": suggestion, "verdict": timeline_pb2.VERDICT_ACCEPTED, **fields}
     return calls_pb2.RecordFeedbackRequest(**given)
 
 
@@ -195,7 +195,9 @@ async def test_outcomes_and_feedback_are_recorded_once_and_counted(launch: Launc
     resolved = outcome(kind=calls_pb2.OUTCOME_KIND_RESOLVED, happened=False)
     assert (await calls.RecordOutcome(resolved)).recorded
     assert [(await calls.RecordFeedback(feedback())).recorded for _ in range(2)] == [True, False]
-    wrong = feedback("s1", verdict=calls_pb2.VERDICT_CORRECTED, correction="apologise", note="ask ann.lee@example.org")
+    wrong = feedback(
+        "s1", verdict=timeline_pb2.VERDICT_CORRECTED, correction="apologise", note="ask ann.lee@example.org"
+    )
     assert (await calls.RecordFeedback(wrong)).recorded
     counts = (await calls.GetFeedbackCounts(calls_pb2.GetFeedbackCountsRequest())).counts
     assert list(counts) == [
@@ -236,7 +238,7 @@ async def test_unknown_calls_and_suggestions_are_not_found(launch: Launch, place
         (outcome(score=3, at=Timestamp(nanos=-1)), "at"),
         (feedback(""), "suggestion_id"),
         (feedback(verdict=0), "verdict"),
-        (feedback(verdict=calls_pb2.VERDICT_CORRECTED), "correction"),
+        (feedback(verdict=timeline_pb2.VERDICT_CORRECTED), "correction"),
         (feedback(correction="x"), "correction"),
         (feedback(note="x" * 4001), "note"),
         (feedback(note="\0"), "note"),

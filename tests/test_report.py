@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from affectline.models.errors import InvalidInputError
-from affectline.pipelines.timeline import CallTimeline, Notice
+from affectline.pipelines.timeline import CallTimeline, Notice, SuggestionFeedback
 from affectline.server.exports import from_json
 from affectline.server.report import render_html
 
@@ -157,6 +157,15 @@ def test_the_agents_voice_is_absent_with_its_reason(open_report) -> None:
     page = open_report(sample_timeline())
     page.locator(".said.right").first.click()
     assert "Voice: agent voice is not analysed" in page.locator("#why").inner_text()
+
+
+def test_a_suggestion_shows_what_the_agent_made_of_it(open_report) -> None:
+    timeline = sample_timeline()
+    feedback = (SuggestionFeedback(timeline.suggestions[0].id, "corrected", 2, "sad", HOSTILE),)
+    page = open_report(replace(timeline, feedback=feedback))
+    cards = page.locator(".suggestion")
+    assert f"Agent: corrected (sad: {HOSTILE})." in cards.first.inner_text()
+    assert "Agent:" not in cards.nth(1).inner_text()
 
 
 def test_a_suggestion_selects_its_evidence_everywhere_and_lets_go(open_report) -> None:

@@ -12,17 +12,21 @@ import soundfile
 from affectline.models.errors import InvalidInputError
 from affectline.models.signals import F32, AudioChunk, Gap, Span, TextEvent, VideoFrame
 from affectline.pipelines.media import open_recording
+from affectline.pipelines.policy import replay
 from affectline.pipelines.recorded import analyze_recording
 from affectline.pipelines.session import CallConfig, CallSession, ConsentChange
 from affectline.pipelines.timeline import (
     CallTimeline,
+    CustomerHistory,
     Dynamics,
+    EarlierCall,
     Moment,
     Notice,
     Output,
     Participant,
     Stage,
     Suggestion,
+    SuggestionFeedback,
     Utterance,
 )
 from affectline.server.engine import Engine
@@ -308,6 +312,40 @@ def test_bad_input_leaves_the_call_as_it_was(engine: Engine, sound: F32) -> None
     assert session.timeline().utterances
     with pytest.raises(InvalidInputError, match="after the end"):
         session.push(TextEvent("customer", "hello?", 0))
+
+
+def test_feedback_on_a_suggestion_is_kept_and_the_last_word_counts(engine: Engine, sound: F32) -> None:
+    history = CustomerHistory((EarlierCall(3, "angry", "unresolved"),))
+    session = engine.open(replace(CALL, history=history))
+    found = stream(session, sound[: 8 * CALL.rate_hz])
+    (greeting,) = (item for item in found if isinstance(item, Suggestion))
+    assert greeting.policy == "greet-after-trouble@1"
+    assert greeting.because == ()
+    assert session.push(SuggestionFeedback(greeting.id, "accepted", 5_000_000)) == []
+    corrected = SuggestionFeedback(greeting.id, "corrected", 6_000_000, "sad", "She is Anna, call 555 123 4567.")
+    (notice,) = session.push(corrected)
+    assert isinstance(notice, Notice)
+    assert (notice.code, notice.message) == (
+        "feedback_replaced",
+        "Feedback on suggestion s1 is corrected; before it was accepted.",
+    )
+    for wrong in (
+        SuggestionFeedback("s7", "accepted", 6_000_000),
+        SuggestionFeedback(greeting.id, "corrected", 6_000_000),
+        SuggestionFeedback(greeting.id, "accepted", 6_000_000, "sad"),
+        SuggestionFeedback(greeting.id, "corrected", 6_000_000, None, "x" * 501),
+        SuggestionFeedback(greeting.id, "accepted", -1),
+    ):
+        with pytest.raises(InvalidInputError):
+            session.push(wrong)
+    session.finish()
+    timeline = session.timeline()
+    (kept,) = timeline.feedback
+    assert (kept.suggestion_id, kept.verdict, kept.label) == ("s1", "corrected", "sad")
+    assert "555" not in kept.text
+    assert greeting.created_us < kept.at_us <= session.received_us
+    assert timeline.history == history
+    assert replay(engine.policies, timeline) == list(timeline.suggestions)
 
 
 def test_an_empty_call_ends_cleanly(engine: Engine) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from affectline.models.labels import LABELS
 from affectline.pipelines.summary import clock
+from affectline.pipelines.timeline import SuggestionFeedback
 from affectline.server.axis import BREAK_US, Axis
 from affectline.server.look import FACT_TITLES
 from affectline.server.terminal import render_terminal
@@ -50,6 +51,16 @@ def test_everything_a_supervisor_needs_is_there() -> None:
         assert label in text
     assert "likely, 0.73" in text
     assert timeline.notices[0].message in text
+
+
+def test_what_the_agent_made_of_a_suggestion_stands_below_it() -> None:
+    timeline = sample_timeline()
+    first, second = (suggestion.id for suggestion in timeline.suggestions[:2])
+    feedback = (SuggestionFeedback(first, "dismissed", 1), SuggestionFeedback(second, "corrected", 2, "sad", "Listen."))
+    text = shown(replace(timeline, feedback=feedback))
+    assert text.count("Agent: ") == 2
+    assert "Agent: dismissed.\n" in text
+    assert "Agent: corrected (sad: Listen.).\n" in text
 
 
 def test_valence_is_above_the_ribbon_when_pleasant_and_below_when_not() -> None:

@@ -22,17 +22,21 @@ from affectline.models.signals import (
     VocalFeatures,
     Word,
 )
+from affectline.pipelines.routing import Evidence, Reason, Recommendation
 from affectline.pipelines.session import ConsentChange
 from affectline.pipelines.timeline import (
     Absence,
     Affect,
+    CallOutcome,
     CallTimeline,
     Camera,
     Consent,
     Contributor,
+    CustomerHistory,
     Driver,
     DriverKind,
     Dynamics,
+    EarlierCall,
     Fact,
     Highlight,
     Interruption,
@@ -46,15 +50,17 @@ from affectline.pipelines.timeline import (
     Stage,
     StageName,
     Suggestion,
+    SuggestionFeedback,
     SuggestionKind,
     Summary,
     Toward,
     Trajectory,
     Utterance,
+    Verdict,
     VideoCodec,
     VocalSummary,
 )
-from affectline.protos.v1 import analyze_pb2, recordings_pb2, timeline_pb2
+from affectline.protos.v1 import analyze_pb2, recordings_pb2, routing_pb2, timeline_pb2
 from affectline.server import wire
 
 pytestmark = pytest.mark.unit
@@ -120,6 +126,7 @@ SUGGESTION = Suggestion(
     created_us=1,
     expires_us=2,
     policy="default@1",
+    revision=2,
 )
 VOCAL = VocalSummary(
     "u1",
@@ -149,6 +156,11 @@ TIMELINE = CallTimeline(
     notices=(Notice("clipped_audio", "The audio is clipped.", 3, "caller"),),
     models={"voice_affect": "voice@1"},
     facts=(Fact("commitment", "anna", UTTERANCE.id, Span(3, 5), "I'll call you back."),),
+    feedback=(
+        SuggestionFeedback("s1", "dismissed", 7),
+        SuggestionFeedback("s2", "corrected", 9, "anxious", "He was worried about the cost."),
+    ),
+    history=CustomerHistory((EarlierCall(2.5, "angry", "unresolved", "a bill", "a refund"), EarlierCall(0))),
     scores=(
         PartyScores(
             "caller",
@@ -217,6 +229,9 @@ def _fields(timeline: CallTimeline) -> dict[str, Any]:
         (SuggestionKind, wire.KINDS),
         (StageName, wire.STAGES),
         (GapReason, wire.GAP_REASONS | {"consent withdrawn": None}),
+        (Verdict, wire.VERDICTS),
+        (CallOutcome, wire.OUTCOMES),
+        (Evidence, wire.ROUTING_EVIDENCE),
         (VideoCodec, wire.VIDEO_CODECS),
     ],
 )
@@ -543,3 +558,141 @@ def test_a_bad_written_conversation_names_the_field(changes: dict[str, Any], fie
     with pytest.raises(wire.MessageError, match="expected") as caught:
         wire.read_text_request(text_request(**changes))
     assert [name for name, _ in caught.value.problems] == [field]
+
+
+# Feedback and history
+
+
+def feedback(**changes: Any) -> analyze_pb2.AnalyzeRequest:
+    fields = {"suggestion_id": "s1", "verdict": 1, "at_us": 5, **changes}
+    return analyze_pb2.AnalyzeRequest(feedback=timeline_pb2.SuggestionFeedback(**fields))
+
+
+def test_feedback_is_read_as_it_was_written() -> None:
+    for given in TIMELINE.feedback:
+        message = analyze_pb2.AnalyzeRequest(feedback=wire.suggestion_feedback(given))
+        assert reader().read(message) == [given]
+
+
+@pytest.mark.parametrize("changes", [{"verdict": 0}, {"verdict": 9}, {"correction_emotion": 99}, {"at_us": -1}])
+def test_unusable_feedback_does_not_break_the_protocol(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        reader().read(feedback(**changes))
+    assert not isinstance(refusal.value, wire.MessageError)
+
+
+def earlier(*calls: dict[str, Any]) -> timeline_pb2.CustomerHistory:
+    return timeline_pb2.CustomerHistory(calls=[timeline_pb2.EarlierCall(**call) for call in calls])
+
+
+def test_history_comes_with_the_configuration() -> None:
+    config, _ = wire.read_call_config(config_message(history=earlier({"days_ago": 2, "mood": 5, "topic": "a bill"})))
+    assert config.history == CustomerHistory((EarlierCall(2.0, "angry", topic="a bill"),))
+    assert wire.read_call_config(config_message())[0].history is None
+    again = wire.call_config(config, wire.AudioFormat("linear16", 8_000, 2)).config
+    assert wire.read_call_config(again)[0].history == config.history
+
+
+BAD_HISTORIES = [
+    ({"days_ago": -1}, "calls[0].days_ago"),
+    ({"days_ago": float("nan")}, "calls[0].days_ago"),
+    ({"days_ago": 1, "mood": 99}, "calls[0].mood"),
+    ({"days_ago": 1, "outcome": 99}, "calls[0].outcome"),
+    ({"days_ago": 1, "topic": "x" * 65}, "calls[0].topic"),
+    ({"days_ago": 1, "open_promise": "x" * 257}, "calls[0].open_promise"),
+]
+
+
+@pytest.mark.parametrize(("call", "field"), BAD_HISTORIES)
+def test_a_bad_history_names_the_field(call: dict[str, Any], field: str) -> None:
+    with pytest.raises(wire.MessageError) as refusal:
+        wire.read_call_config(config_message(history=earlier(call)))
+    assert [name for name, _ in refusal.value.problems] == [f"config.history.{field}"]
+    with pytest.raises(wire.MessageError) as refusal:
+        wire.read_recommend_request(routing_pb2.RecommendRequest(history=earlier(call)))
+    assert [name for name, _ in refusal.value.problems] == [f"history.{field}"]
+
+
+def test_a_long_history_is_refused() -> None:
+    with pytest.raises(wire.MessageError, match=r"config.history.calls: expected at most 100, found 101"):
+        wire.read_call_config(config_message(history=earlier(*[{"days_ago": 1}] * 101)))
+
+
+# Routing
+
+
+def test_a_recommendation_is_written_whole() -> None:
+    answer = Recommendation(
+        queue="retention",
+        priority="high",
+        skills=("patience",),
+        greeting="Hello.",
+        reasons=(Reason("Angry.", "mood", ("m1",)), Reason("A note.", None)),
+        confidence=0.5,
+        used=("mood",),
+        withheld=("the call: no consent",),
+        rule="angry",
+        config="ours@1",
+    )
+    sent = wire.recommendation(answer).recommendation
+    assert (sent.queue, sent.priority, list(sent.skills), sent.greeting) == ("retention", 3, ["patience"], "Hello.")
+    assert [(r.text, r.evidence, list(r.because)) for r in sent.reasons] == [("Angry.", 6, ["m1"]), ("A note.", 0, [])]
+    assert (sent.confidence, list(sent.used), list(sent.withheld)) == (0.5, [6], ["the call: no consent"])
+    assert (sent.rule, sent.config) == ("angry", "ours@1")
+
+
+def test_a_request_is_read_and_the_menu_heard_only_with_consent() -> None:
+    message = routing_pb2.RecommendRequest(intent="Bill", menu_choice="2", ivr_utterances=[" It is wrong. "], consent=1)
+    context, said, language = wire.read_recommend_request(message)
+    assert (context.intent, context.choice, said, language) == ("Bill", "2", ("It is wrong.",), None)
+    assert context.ivr is None
+    message.consent = 2
+    context, said, _ = wire.read_recommend_request(message)
+    assert said == ()
+    assert context.ivr is not None
+    assert [p.consent for p in context.ivr.participants] == ["pending"]
+    message.consent, message.emotion_routing_objected = 1, True
+    assert wire.read_recommend_request(message)[1] == ()
+
+
+def test_the_call_so_far_is_read_from_its_timeline() -> None:
+    (part,) = wire.timeline_parts(TIMELINE)
+    context, _, _ = wire.read_recommend_request(routing_pb2.RecommendRequest(call=part))
+    assert context.call is not None
+    assert context.call.moments == TIMELINE.moments
+    assert context.call.utterances == TIMELINE.utterances
+
+
+def broken_call(change: str) -> timeline_pb2.Timeline:
+    (part,) = wire.timeline_parts(TIMELINE)
+    match change:
+        case "emotion":
+            part.moments[0].affect.emotion = 99  # type: ignore[assignment]
+        case "span":
+            part.moments[0].span.end_us = -5
+        case "cue":
+            part.utterances[0].cues.add(kind=99)  # type: ignore[arg-type]
+    return part
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"intent": "x" * 65}, "intent"),
+        ({"product": "x" * 65}, "product"),
+        ({"menu_choice": "x" * 65}, "menu_choice"),
+        ({"ivr_utterances": ["x"] * 51}, "ivr_utterances"),
+        ({"ivr_utterances": ["ok", " "]}, "ivr_utterances[1]"),
+        ({"ivr_utterances": ["x" * 2_001]}, "ivr_utterances[0]"),
+        ({"language": "english"}, "language"),
+        ({"consent": 9}, "consent"),
+        ({"call": timeline_pb2.Timeline()}, "call.participants"),
+        ({"call": broken_call("emotion")}, "call"),
+        ({"call": broken_call("span")}, "call"),
+        ({"call": broken_call("cue")}, "call"),
+    ],
+)
+def test_a_bad_request_names_the_field(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(wire.MessageError) as refusal:
+        wire.read_recommend_request(routing_pb2.RecommendRequest(**changes))
+    assert [name for name, _ in refusal.value.problems] == [field]

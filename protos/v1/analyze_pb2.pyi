@@ -199,6 +199,7 @@ class CallConfig(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     INTERIM_RESULTS_FIELD_NUMBER: _builtins.int
     CAMERAS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
@@ -221,6 +222,10 @@ class CallConfig(_message.Message):
         """At most eight; pictures of others are answered with a notice."""
 
     @_builtins.property
+    def history(self) -> _timeline_pb2.CustomerHistory:
+        """What is known of the customer before the call; absent when nothing is."""
+
+    @_builtins.property
     def details(self) -> _calls_pb2.CallDetails:
         """What is kept with the call."""
 
@@ -235,14 +240,20 @@ class CallConfig(_message.Message):
         language: _builtins.str | None = ...,
         interim_results: _builtins.bool = ...,
         cameras: _abc.Iterable[Global___Camera] | None = ...,
+        history: _timeline_pb2.CustomerHistory | None = ...,
         details: _calls_pb2.CallDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "details", b"details", "history", b"history", "language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "audio_channel_count", b"audio_channel_count", "cameras", b"cameras", "details", b"details", "encoding", b"encoding", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "audio_channel_count", b"audio_channel_count", "cameras", b"cameras", "details", b"details", "encoding", b"encoding", "history", b"history", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
+    _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__history) -> _WhichOneofReturnType__history | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
 
 Global___CallConfig: _TypeAlias = CallConfig  # noqa: Y015
@@ -437,6 +448,7 @@ class AnalyzeRequest(_message.Message):
     GAP_FIELD_NUMBER: _builtins.int
     CONSENT_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def config(self) -> Global___CallConfig:
         """The first message, and only that."""
@@ -465,6 +477,12 @@ class AnalyzeRequest(_message.Message):
     def end(self) -> Global___End:
         """The last message."""
 
+    @_builtins.property
+    def feedback(self) -> _timeline_pb2.SuggestionFeedback:
+        """What an agent made of a suggestion. A later one for the same suggestion replaces it, and a notice says so; one for
+        an unknown suggestion is answered with a notice, and the call goes on.
+        """
+
     def __init__(
         self,
         *,
@@ -475,12 +493,13 @@ class AnalyzeRequest(_message.Message):
         gap: Global___Gap | None = ...,
         consent: Global___ConsentChange | None = ...,
         end: Global___End | None = ...,
+        feedback: _timeline_pb2.SuggestionFeedback | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "consent", b"consent", "end", b"end", "gap", b"gap", "step", b"step", "text", b"text", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "consent", b"consent", "end", b"end", "feedback", b"feedback", "gap", b"gap", "step", b"step", "text", b"text", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "consent", b"consent", "end", b"end", "gap", b"gap", "step", b"step", "text", b"text", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "consent", b"consent", "end", b"end", "feedback", b"feedback", "gap", b"gap", "step", b"step", "text", b"text", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["config", "audio", "video", "text", "gap", "consent", "end"]  # noqa: Y015
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["config", "audio", "video", "text", "gap", "consent", "end", "feedback"]  # noqa: Y015
     _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 

@@ -22,36 +22,35 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from affectline.protos.v1 import timeline_pb2 as affectline_dot_protos_dot_v1_dot_timeline__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n affectline/protos/v1/calls.proto\x12\raffectline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x01\n\x0b\x43\x61llDetails\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x13\n\x0b\x61gent_group\x18\x04 \x01(\t\x12\x1a\n\x12\x63ustomer_reference\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x01\n\x14RecordOutcomeRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.affectline.v1.OutcomeKind\x12\x0f\n\x05score\x18\x03 \x01(\x05H\x00\x12\x12\n\x08happened\x18\x04 \x01(\x08H\x00\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05value\")\n\x15RecordOutcomeResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"\xb2\x01\n\x15RecordFeedbackRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x15\n\rsuggestion_id\x18\x02 \x01(\t\x12\'\n\x07verdict\x18\x03 \x01(\x0e\x32\x16.affectline.v1.Verdict\x12\x12\n\ncorrection\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x16RecordFeedbackResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"\x1a\n\x18GetFeedbackCountsRequest\"k\n\x0e\x46\x65\x65\x64\x62\x61\x63kCounts\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x11\n\tsuggested\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x03\x12\x11\n\tdismissed\x18\x04 \x01(\x03\x12\x11\n\tcorrected\x18\x05 \x01(\x03\"J\n\x19GetFeedbackCountsResponse\x12-\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1d.affectline.v1.FeedbackCounts*\xa9\x01\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_KIND_CSAT\x10\x01\x12\x14\n\x10OUTCOME_KIND_NPS\x10\x02\x12\x19\n\x15OUTCOME_KIND_RESOLVED\x10\x03\x12\x18\n\x14OUTCOME_KIND_CHURNED\x10\x04\x12\x1a\n\x16OUTCOME_KIND_ESCALATED\x10\x05*f\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x15\n\x11VERDICT_DISMISSED\x10\x02\x12\x15\n\x11VERDICT_CORRECTED\x10\x03\x32\xb0\x02\n\x0b\x43\x61llService\x12Z\n\rRecordOutcome\x12#.affectline.v1.RecordOutcomeRequest\x1a$.affectline.v1.RecordOutcomeResponse\x12]\n\x0eRecordFeedback\x12$.affectline.v1.RecordFeedbackRequest\x1a%.affectline.v1.RecordFeedbackResponse\x12\x66\n\x11GetFeedbackCounts\x12\'.affectline.v1.GetFeedbackCountsRequest\x1a(.affectline.v1.GetFeedbackCountsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n affectline/protos/v1/calls.proto\x12\raffectline.v1\x1a#affectline/protos/v1/timeline.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x01\n\x0b\x43\x61llDetails\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x13\n\x0b\x61gent_group\x18\x04 \x01(\t\x12\x1a\n\x12\x63ustomer_reference\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x01\n\x14RecordOutcomeRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.affectline.v1.OutcomeKind\x12\x0f\n\x05score\x18\x03 \x01(\x05H\x00\x12\x12\n\x08happened\x18\x04 \x01(\x08H\x00\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05value\")\n\x15RecordOutcomeResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"\xb2\x01\n\x15RecordFeedbackRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x15\n\rsuggestion_id\x18\x02 \x01(\t\x12\'\n\x07verdict\x18\x03 \x01(\x0e\x32\x16.affectline.v1.Verdict\x12\x12\n\ncorrection\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x16RecordFeedbackResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"\x1a\n\x18GetFeedbackCountsRequest\"k\n\x0e\x46\x65\x65\x64\x62\x61\x63kCounts\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x11\n\tsuggested\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x03\x12\x11\n\tdismissed\x18\x04 \x01(\x03\x12\x11\n\tcorrected\x18\x05 \x01(\x03\"J\n\x19GetFeedbackCountsResponse\x12-\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1d.affectline.v1.FeedbackCounts*\xa9\x01\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_KIND_CSAT\x10\x01\x12\x14\n\x10OUTCOME_KIND_NPS\x10\x02\x12\x19\n\x15OUTCOME_KIND_RESOLVED\x10\x03\x12\x18\n\x14OUTCOME_KIND_CHURNED\x10\x04\x12\x1a\n\x16OUTCOME_KIND_ESCALATED\x10\x05\x32\xb0\x02\n\x0b\x43\x61llService\x12Z\n\rRecordOutcome\x12#.affectline.v1.RecordOutcomeRequest\x1a$.affectline.v1.RecordOutcomeResponse\x12]\n\x0eRecordFeedback\x12$.affectline.v1.RecordFeedbackRequest\x1a%.affectline.v1.RecordFeedbackResponse\x12\x66\n\x11GetFeedbackCounts\x12\'.affectline.v1.GetFeedbackCountsRequest\x1a(.affectline.v1.GetFeedbackCountsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'affectline.protos.v1.calls_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOMEKIND']._serialized_start=893
-  _globals['_OUTCOMEKIND']._serialized_end=1062
-  _globals['_VERDICT']._serialized_start=1064
-  _globals['_VERDICT']._serialized_end=1166
-  _globals['_CALLDETAILS']._serialized_start=85
-  _globals['_CALLDETAILS']._serialized_end=239
-  _globals['_RECORDOUTCOMEREQUEST']._serialized_start=242
-  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=409
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=411
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=452
-  _globals['_RECORDFEEDBACKREQUEST']._serialized_start=455
-  _globals['_RECORDFEEDBACKREQUEST']._serialized_end=633
-  _globals['_RECORDFEEDBACKRESPONSE']._serialized_start=635
-  _globals['_RECORDFEEDBACKRESPONSE']._serialized_end=677
-  _globals['_GETFEEDBACKCOUNTSREQUEST']._serialized_start=679
-  _globals['_GETFEEDBACKCOUNTSREQUEST']._serialized_end=705
-  _globals['_FEEDBACKCOUNTS']._serialized_start=707
-  _globals['_FEEDBACKCOUNTS']._serialized_end=814
-  _globals['_GETFEEDBACKCOUNTSRESPONSE']._serialized_start=816
-  _globals['_GETFEEDBACKCOUNTSRESPONSE']._serialized_end=890
-  _globals['_CALLSERVICE']._serialized_start=1169
-  _globals['_CALLSERVICE']._serialized_end=1473
+  _globals['_OUTCOMEKIND']._serialized_start=930
+  _globals['_OUTCOMEKIND']._serialized_end=1099
+  _globals['_CALLDETAILS']._serialized_start=122
+  _globals['_CALLDETAILS']._serialized_end=276
+  _globals['_RECORDOUTCOMEREQUEST']._serialized_start=279
+  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=446
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=448
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=489
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_start=492
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_end=670
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_start=672
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_end=714
+  _globals['_GETFEEDBACKCOUNTSREQUEST']._serialized_start=716
+  _globals['_GETFEEDBACKCOUNTSREQUEST']._serialized_end=742
+  _globals['_FEEDBACKCOUNTS']._serialized_start=744
+  _globals['_FEEDBACKCOUNTS']._serialized_end=851
+  _globals['_GETFEEDBACKCOUNTSRESPONSE']._serialized_start=853
+  _globals['_GETFEEDBACKCOUNTSRESPONSE']._serialized_end=927
+  _globals['_CALLSERVICE']._serialized_start=1102
+  _globals['_CALLSERVICE']._serialized_end=1406
 # @@protoc_insertion_point(module_scope)

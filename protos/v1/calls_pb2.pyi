@@ -3,6 +3,7 @@
 isort:skip_file
 Stored calls: what people made of suggestions, and what became of the calls."""
 
+from affectline.protos.v1 import timeline_pb2 as _timeline_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -55,34 +56,6 @@ OUTCOME_KIND_CHURNED: OutcomeKind.ValueType  # 4
 OUTCOME_KIND_ESCALATED: OutcomeKind.ValueType  # 5
 """Whether someone else had to take over."""
 Global___OutcomeKind: _TypeAlias = OutcomeKind  # noqa: Y015
-
-class _Verdict:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
-    """Not said; refused."""
-    VERDICT_ACCEPTED: _Verdict.ValueType  # 1
-    """It was followed."""
-    VERDICT_DISMISSED: _Verdict.ValueType  # 2
-    """It was not wanted."""
-    VERDICT_CORRECTED: _Verdict.ValueType  # 3
-    """Something else was right."""
-
-class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
-    """What a person made of a suggestion."""
-
-VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
-"""Not said; refused."""
-VERDICT_ACCEPTED: Verdict.ValueType  # 1
-"""It was followed."""
-VERDICT_DISMISSED: Verdict.ValueType  # 2
-"""It was not wanted."""
-VERDICT_CORRECTED: Verdict.ValueType  # 3
-"""Something else was right."""
-Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class CallDetails(_message.Message):
@@ -212,7 +185,7 @@ class RecordFeedbackRequest(_message.Message):
     """Id of a stored call."""
     suggestion_id: _builtins.str
     """Id of one of its suggestions."""
-    verdict: Global___Verdict.ValueType
+    verdict: _timeline_pb2.Verdict.ValueType
     """Required."""
     correction: _builtins.str
     """What was right instead, at most 1000 characters; required with corrected, and only then."""
@@ -227,7 +200,7 @@ class RecordFeedbackRequest(_message.Message):
         *,
         call_id: _builtins.str = ...,
         suggestion_id: _builtins.str = ...,
-        verdict: Global___Verdict.ValueType = ...,
+        verdict: _timeline_pb2.Verdict.ValueType = ...,
         correction: _builtins.str = ...,
         note: _builtins.str = ...,
         at: _timestamp_pb2.Timestamp | None = ...,

@@ -334,6 +334,74 @@ PRIORITY_HIGH: Priority.ValueType  # 3
 """Now."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Not said; refused."""
+    VERDICT_ACCEPTED: _Verdict.ValueType  # 1
+    """Did it, or found it right."""
+    VERDICT_DISMISSED: _Verdict.ValueType  # 2
+    """Did not want it: the same action is not suggested again in this call, unless its priority is high."""
+    VERDICT_CORRECTED: _Verdict.ValueType  # 3
+    """Says what would have been right."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """What an agent made of a suggestion."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Not said; refused."""
+VERDICT_ACCEPTED: Verdict.ValueType  # 1
+"""Did it, or found it right."""
+VERDICT_DISMISSED: Verdict.ValueType  # 2
+"""Did not want it: the same action is not suggested again in this call, unless its priority is high."""
+VERDICT_CORRECTED: Verdict.ValueType  # 3
+"""Says what would have been right."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+class _CallOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALL_OUTCOME_UNSPECIFIED: _CallOutcome.ValueType  # 0
+    """Not known."""
+    CALL_OUTCOME_RESOLVED: _CallOutcome.ValueType  # 1
+    """Solved."""
+    CALL_OUTCOME_UNRESOLVED: _CallOutcome.ValueType  # 2
+    """Not solved."""
+    CALL_OUTCOME_ESCALATED: _CallOutcome.ValueType  # 3
+    """Handed to somebody above."""
+    CALL_OUTCOME_ABANDONED: _CallOutcome.ValueType  # 4
+    """The customer hung up before it was done."""
+    CALL_OUTCOME_CHURNED: _CallOutcome.ValueType  # 5
+    """The customer left, or gave notice."""
+    CALL_OUTCOME_SOLD: _CallOutcome.ValueType  # 6
+    """The customer bought something."""
+
+class CallOutcome(_CallOutcome, metaclass=_CallOutcomeEnumTypeWrapper):
+    """How a call ended for the customer."""
+
+CALL_OUTCOME_UNSPECIFIED: CallOutcome.ValueType  # 0
+"""Not known."""
+CALL_OUTCOME_RESOLVED: CallOutcome.ValueType  # 1
+"""Solved."""
+CALL_OUTCOME_UNRESOLVED: CallOutcome.ValueType  # 2
+"""Not solved."""
+CALL_OUTCOME_ESCALATED: CallOutcome.ValueType  # 3
+"""Handed to somebody above."""
+CALL_OUTCOME_ABANDONED: CallOutcome.ValueType  # 4
+"""The customer hung up before it was done."""
+CALL_OUTCOME_CHURNED: CallOutcome.ValueType  # 5
+"""The customer left, or gave notice."""
+CALL_OUTCOME_SOLD: CallOutcome.ValueType  # 6
+"""The customer bought something."""
+Global___CallOutcome: _TypeAlias = CallOutcome  # noqa: Y015
+
 class _StageName:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1085,7 +1153,9 @@ Global___Moment: _TypeAlias = Moment  # noqa: Y015
 
 @_typing.final
 class Suggestion(_message.Message):
-    """Something to do, with the reason. The service never carries it out itself."""
+    """Something to do, with the reason. The service never carries it out itself. A later one with the same id replaces it:
+    the same action has been found due again before it expired.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1101,6 +1171,7 @@ class Suggestion(_message.Message):
     CREATED_US_FIELD_NUMBER: _builtins.int
     EXPIRES_US_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique within the call."""
     kind: Global___SuggestionKind.ValueType
@@ -1123,9 +1194,11 @@ class Suggestion(_message.Message):
     """When it is stale; after created_us."""
     policy: _builtins.str
     """The rule behind it, "name@version"."""
+    revision: _builtins.int
+    """Counts up from 0 with each replacement."""
     @_builtins.property
     def because(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the moments and utterances that are the evidence."""
+        """Ids of the moments and utterances that are the evidence; empty where only earlier calls are."""
 
     def __init__(
         self,
@@ -1142,14 +1215,115 @@ class Suggestion(_message.Message):
         created_us: _builtins.int = ...,
         expires_us: _builtins.int = ...,
         policy: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "because", b"because", "confidence", b"confidence", "created_us", b"created_us", "expires_us", b"expires_us", "id", b"id", "kind", b"kind", "participant", b"participant", "policy", b"policy", "priority", b"priority", "reason", b"reason", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "because", b"because", "confidence", b"confidence", "created_us", b"created_us", "expires_us", b"expires_us", "id", b"id", "kind", b"kind", "participant", b"participant", "policy", b"policy", "priority", b"priority", "reason", b"reason", "revision", b"revision", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Suggestion: _TypeAlias = Suggestion  # noqa: Y015
+
+@_typing.final
+class SuggestionFeedback(_message.Message):
+    """What an agent made of a suggestion of the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUGGESTION_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    CORRECTION_EMOTION_FIELD_NUMBER: _builtins.int
+    CORRECTION_TEXT_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
+    suggestion_id: _builtins.str
+    """Id of the suggestion."""
+    verdict: Global___Verdict.ValueType
+    """Required."""
+    correction_emotion: Global___Emotion.ValueType
+    """How the party felt in the agent's view; only of corrected, which needs this or correction_text."""
+    correction_text: _builtins.str
+    """What would have been better, at most 500 characters; only of corrected. Personal data is taken out."""
+    at_us: _builtins.int
+    """When, in microseconds since the start of the call; a time already decided on counts as now."""
+    def __init__(
+        self,
+        *,
+        suggestion_id: _builtins.str = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        correction_emotion: Global___Emotion.ValueType = ...,
+        correction_text: _builtins.str = ...,
+        at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "correction_emotion", b"correction_emotion", "correction_text", b"correction_text", "suggestion_id", b"suggestion_id", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuggestionFeedback: _TypeAlias = SuggestionFeedback  # noqa: Y015
+
+@_typing.final
+class EarlierCall(_message.Message):
+    """What a call of the same customer, before this one, was like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYS_AGO_FIELD_NUMBER: _builtins.int
+    MOOD_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    OPEN_PROMISE_FIELD_NUMBER: _builtins.int
+    days_ago: _builtins.float
+    """How long ago; 0 to 36500."""
+    mood: Global___Emotion.ValueType
+    """How the customer mostly sounded at its end; unspecified when that is not known."""
+    outcome: Global___CallOutcome.ValueType
+    """Unspecified when it is not known."""
+    topic: _builtins.str
+    """What it was about, in the site's own words, at most 64 characters; the same words for the same matter."""
+    open_promise: _builtins.str
+    """What was promised then and is not done yet, at most 256 characters; empty when nothing is open."""
+    def __init__(
+        self,
+        *,
+        days_ago: _builtins.float = ...,
+        mood: Global___Emotion.ValueType = ...,
+        outcome: Global___CallOutcome.ValueType = ...,
+        topic: _builtins.str = ...,
+        open_promise: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days_ago", b"days_ago", "mood", b"mood", "open_promise", b"open_promise", "outcome", b"outcome", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EarlierCall: _TypeAlias = EarlierCall  # noqa: Y015
+
+@_typing.final
+class CustomerHistory(_message.Message):
+    """What the caller's systems know of a customer before the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___EarlierCall]:
+        """In any order, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        calls: _abc.Iterable[Global___EarlierCall] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomerHistory: _TypeAlias = CustomerHistory  # noqa: Y015
 
 @_typing.final
 class SpeechTurn(_message.Message):
@@ -1922,6 +2096,8 @@ class Timeline(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     INTERRUPTIONS_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
@@ -1983,6 +2159,14 @@ class Timeline(_message.Message):
         """By time; of parties who agreed that pictures are kept."""
 
     @_builtins.property
+    def feedback(self) -> _containers.RepeatedCompositeFieldContainer[Global___SuggestionFeedback]:
+        """By time; the last one for each suggestion."""
+
+    @_builtins.property
+    def history(self) -> Global___CustomerHistory:
+        """What was known of the customer before the call."""
+
+    @_builtins.property
     def interruptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interruption]:
         """By time."""
 
@@ -2017,15 +2201,19 @@ class Timeline(_message.Message):
         models: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         facts: _abc.Iterable[Global___Fact] | None = ...,
         snapshots: _abc.Iterable[Global___Snapshot] | None = ...,
+        feedback: _abc.Iterable[Global___SuggestionFeedback] | None = ...,
+        history: Global___CustomerHistory | None = ...,
         interruptions: _abc.Iterable[Global___Interruption] | None = ...,
         stages: _abc.Iterable[Global___Stage] | None = ...,
         changes: _abc.Iterable[Global___ChangePoint] | None = ...,
         scores: _abc.Iterable[Global___PartyScores] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "history", b"history", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "interruptions", b"interruptions", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "scores", b"scores", "snapshots", b"snapshots", "speech_turns", b"speech_turns", "stages", b"stages", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "changes", b"changes", "duration_us", b"duration_us", "dynamics", b"dynamics", "facts", b"facts", "feedback", b"feedback", "history", b"history", "interruptions", b"interruptions", "models", b"models", "moments", b"moments", "name", b"name", "notices", b"notices", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "schema", b"schema", "scores", b"scores", "snapshots", b"snapshots", "speech_turns", b"speech_turns", "stages", b"stages", "suggestions", b"suggestions", "summary", b"summary", "utterances", b"utterances", "vocal_summaries", b"vocal_summaries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
+    _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__history) -> _WhichOneofReturnType__history | None: ...
 
 Global___Timeline: _TypeAlias = Timeline  # noqa: Y015

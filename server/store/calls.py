@@ -27,10 +27,9 @@ from affectline.pipelines.outcomes import (
     Feedback,
     Outcome,
     OutcomeKind,
-    Verdict,
 )
 from affectline.pipelines.redaction import find_personal, redact
-from affectline.pipelines.timeline import CallTimeline
+from affectline.pipelines.timeline import CallTimeline, Verdict
 from affectline.server.exports import from_json, to_json
 from affectline.server.store.tables import CALLS, FEEDBACK, OUTCOMES, SUGGESTIONS
 
@@ -251,7 +250,7 @@ class CallStore:
     def _add_live_feedback(self, connection: Connection, details: CallDetails, timeline: CallTimeline) -> None:
         """What was said of suggestions while the call ran."""
         policies = {suggestion.id: suggestion.policy for suggestion in timeline.suggestions}
-        for each in getattr(timeline, "feedback", ()):
+        for each in timeline.feedback:
             if policy := policies.get(each.suggestion_id):
                 values = {
                     "call_id": details.id,

@@ -244,10 +244,12 @@ function report(source) {
   const shown = new Map(call.snapshots.map((picture) => [picture.because, picture]));
   const snapshot = ({ at_us, participant, jpeg_base64 }) => el("img", { src: `data:image/jpeg;base64,${jpeg_base64}`,
     alt: `What the cameras of ${nameOf(participant)} showed at ${clockAt(at_us)}`, loading: "lazy" });
+  const judged = new Map(call.feedback.map((said) => [said.suggestion_id, said]));
+  const verdict = ({ verdict, label, text }) => ` Agent: ${verdict}${label || text ? ` (${[label, text].filter(Boolean).join(": ")})` : ""}.`;
   const cards = suggestions.map((s) => el("button", { className: "suggestion", onclick: () => choose(s), "aria-pressed": "false" },
     el("span", { className: "muted small time", textContent: `${clockAt(s.created_us)} · ${s.kind} · ${s.priority} priority · ${likelihood(s.confidence)}` }),
     el("b", { textContent: s.text }), el("span", { textContent: s.reason }),
-    el("span", { className: "muted small", textContent: ` Policy ${s.policy}.` }),
+    el("span", { className: "muted small", textContent: ` Policy ${s.policy}.${judged.has(s.id) ? verdict(judged.get(s.id)) : ""}` }),
     shown.has(s.id) ? snapshot(shown.get(s.id)) : null));
   $("suggestions").append(...cards.map((card) => el("li", {}, card)));
   if (!cards.length) $("suggestions").append(el("li", { className: "muted", textContent: "No rule found a reason to suggest anything." }));
