@@ -33,8 +33,8 @@ from affectline.pipelines.timeline import (
 from affectline.pipelines.voice import SECOND_US
 
 MAX_PARTICIPANTS = 16
-MAX_SECONDS = 3
-"""A turn counts as many seconds as it would take to say, up to these."""
+WRITTEN_SECONDS = 6
+"""A written turn shows what is felt in nothing but its words: it counts as so many seconds of speech."""
 MAX_LENGTH_US = 366 * 86_400 * SECOND_US
 UNSEEN: tuple[Modality, ...] = ("voice", "stress", "face")
 _LANGUAGE = re.compile("[a-z]{2,3}")
@@ -148,7 +148,7 @@ class ChatSession:
         if said.scores is not None:
             estimates.append(AffectEstimate(span, name, "text", said.scores, said.quality, self._models.text.model))
         priors = {self._models.text.model: self._models.text.prior}
-        affect, contributors = fuse(estimates, priors, seconds=min(MAX_SECONDS, seconds_to_say(text)))
+        affect, contributors = fuse(estimates, priors, seconds=WRITTEN_SECONDS)
         self._open[name] = _Turn(said, affect, contributors, span.start_us, span.end_us)
         self._utterances.append(said.utterance)
         self._suggest(self._engine.feed(said.utterance))

@@ -50,17 +50,17 @@ class FusionModel:
 
 FITTED: Final = FusionModel(
     weighing={
-        "voice": Weighing(5.95, 0.715),
-        "text": Weighing(1.784, 0.622, plain=True),
-        "face": Weighing(1.0, 0.6, plain=True),
+        "voice": Weighing(1.371, 0.149),
+        "text": Weighing(1.005, 0.775, plain=True),
+        "face": Weighing(1.5, 0.4, plain=True),
     },
-    excitement=0.733,
-    stays=0.888,
-    neutral=0.583,
+    excitement=0.555,
+    stays=0.886,
+    neutral=0.739,
 )
 MIN_PROBABILITY: Final = 0.45
 """Below this the answer is `unknown`."""
-MIN_QUALITY: Final = 0.25
+MIN_QUALITY: Final = 0.5
 """Of the best input that gives labels; with none so good there is nothing to answer from."""
 LEAST: Final = 1e-3
 """No model's zero is a certainty."""

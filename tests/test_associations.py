@@ -1,7 +1,7 @@
 """What goes with bad outcomes: statistics against published values, planted effects, and none."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from scipy.stats import fisher_exact
@@ -18,6 +18,7 @@ from affectline.pipelines.timeline import (
     Moment,
     Participant,
     SpeechTurn,
+    Stage,
     Summary,
 )
 
@@ -210,20 +211,12 @@ def test_conversation_features() -> None:
 
 
 def test_stages_have_features_of_their_own() -> None:
-    @dataclass(frozen=True)
-    class Named:
-        name: str
-        span: Span
-
-    class Staged(CallTimeline):
-        stages = (
-            Named("identification", Span(0, 30 * SECOND_US)),
-            Named("closing", Span(30 * SECOND_US, 60 * SECOND_US)),
-            Named("hold", Span(60 * SECOND_US, 61 * SECOND_US)),
-        )
-
-    plain = call([("frustrated", -0.5)] * 20 + [("neutral", 0.2)] * 41)
-    timeline = Staged(**{name: getattr(plain, name) for name in CallTimeline.__dataclass_fields__})
+    stages = (
+        Stage("s-0", "identification", Span(0, 30 * SECOND_US), 0.8, ()),
+        Stage("s-1", "closing", Span(30 * SECOND_US, 60 * SECOND_US), 0.8, ()),
+        Stage("s-2", "hold", Span(60 * SECOND_US, 61 * SECOND_US), 0.8, ()),
+    )
+    timeline = replace(call([("frustrated", -0.5)] * 20 + [("neutral", 0.2)] * 41), stages=stages)
     assert {feature for feature in holding(timeline) if "during" in feature} == {
         "the customer sounded frustrated for 20 s or more during identification",
         "the customer's score during identification was −1 or lower",

@@ -34,7 +34,7 @@ from affectline.server.client import stream_call
 from affectline.server.config import ServerConfig
 from affectline.server.engine import Engine
 from affectline.server.main import Server
-from affectline.server.services.recordings import _analyze_parts
+from affectline.server.services.recordings import _analyze_recording
 
 from .films import coded, drawn, film, jpeg
 
@@ -417,12 +417,12 @@ async def test_a_recording_job_keeps_pictures_where_that_was_agreed(engine: Engi
         return engine.open(call)
 
     job = wire.RecordingConfig("a call", (AGREED,), "en", "")
-    parts = _analyze_parts(
+    timeline = _analyze_recording(
         path, job, SimpleNamespace(open=open_session, open_chat=engine.open_chat), lambda share: None
     )
     assert opened[0].cameras == (Camera("video", "customer", "front"),)
     assert opened[0].participants[0].pictures_agreed
-    assert set(faces(wire.timeline_from_parts(parts))) == {"no face"}
+    assert set(faces(timeline)) == {"no face"}
 
 
 AGREED = replace(CUSTOMER, pictures_agreed=True)
