@@ -27,6 +27,8 @@ from affectline.server.look import (
 
 MIN_COLUMNS: Final = 40
 MAX_COLUMNS: Final = 120
+MAX_CHANGES: Final = 6
+"""Points of change told; the page has all."""
 GUTTER_COLUMNS: Final = 12
 HALVES_PER_SIDE: Final = 4
 """Steps of valence above zero, and below it: two half-blocks per row, two rows."""
@@ -132,6 +134,11 @@ def _scores(timeline: CallTimeline) -> list[Text]:
             for toward, points in (("negative", "Low"), ("positive", "High")):
                 if found := drivers_of(each, toward):  # type: ignore[arg-type]
                     lines.append(Text(f"{points} points go with {found}.", "dim"))
+            changes = [c for c in timeline.changes if c.participant == each.participant]
+            if changes:
+                told = ", ".join(f"{clock(c.at_us)} {c.after}" for c in changes[:MAX_CHANGES])
+                more = f" and {len(changes) - MAX_CHANGES} more" if len(changes) > MAX_CHANGES else ""
+                lines.append(Text(f"From {changes[0].before} to: {told}{more}.", "dim"))
     return lines
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from affectline.models.labels import AFFECT_OF_LABEL, LABELS, UNKNOWN, Label
 from affectline.models.signals import AffectEstimate, AffectScores, Modality, Span, VocalFeatures, Word
+from affectline.pipelines.changes import change_points
 from affectline.pipelines.scores import score_parties
 from affectline.pipelines.timeline import (
     Absence,
@@ -240,6 +241,7 @@ def sample_timeline(repeats: int = 1) -> CallTimeline:
             Fact(kind, utterances[number].participant, utterances[number].id, utterances[number].span, text)
             for kind, number, text in FACTS
         ),
+        changes=change_points(sorted(moments, key=lambda m: m.span)),
         scores=score_parties(participants, utterances, moments, repeats * LENGTH_S * SECOND_US),
         interruptions=tuple(
             Interruption(by, of, _span(start_s, end_s), _span(start_s, end_s).duration_us, successful)
@@ -489,5 +491,6 @@ def written_timeline() -> CallTimeline:
         ),
         summary=replace(sample.summary, highlights=(highlight,)),
         notices=(),
+        changes=change_points(moments),
         scores=score_parties(sample.participants, utterances, moments, end_us, written=True),
     )

@@ -52,7 +52,7 @@ def test_every_fault_of_a_pack_is_told_with_its_line(pack: Path) -> None:
 def test_the_cases_beside_a_pack_are_run(pack: Path) -> None:
     done = run("policies", "test", pack)
     assert done.exit_code == 0
-    assert "✓ Sadness wants a warm word" in done.output
+    assert "✓ Sadness that goes on wants a warm word" in done.output
     assert "cases pass." in done.output
     assert "No case makes these speak" not in done.output
 
@@ -63,7 +63,7 @@ def test_a_case_that_fails_says_what_was_found(pack: Path) -> None:
     )
     done = run("policies", "test", pack)
     assert done.exit_code == 1
-    assert "✗ Sadness wants a warm word\n    expected sadness-warmth, found nothing" in done.output
+    assert "✗ Sadness that goes on wants a warm word\n    expected sadness-warmth, found nothing" in done.output
     assert "No case makes these speak: sadness-warmth." in done.output
 
 

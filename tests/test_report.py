@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from affectline.models.errors import InvalidInputError
+from affectline.pipelines.summary import clock
 from affectline.pipelines.timeline import CallTimeline, Notice, SuggestionFeedback
 from affectline.server.exports import from_json
 from affectline.server.report import render_html
@@ -369,6 +370,17 @@ def test_the_scores_of_the_call_are_told_and_lead_to_their_quarter(open_report) 
     assert page.locator(".quarter").all_inner_texts() == ["−1.4", "−2.2", "−0.1", "+3.0"]
     page.locator(".quarter").nth(1).click()
     assert page.evaluate("location.hash") == "#t=46"
+
+
+def test_where_the_feeling_changes_is_told_and_leads_there(open_report) -> None:
+    timeline = sample_timeline()
+    page = open_report(timeline)
+    buttons = page.locator(".change")
+    own = [c for c in timeline.changes if c.participant == "customer"]
+    assert own
+    assert buttons.all_inner_texts() == [f"{clock(c.at_us)}{c.after}" for c in own]
+    buttons.first.click()
+    assert page.evaluate("location.hash") == f"#t={own[0].at_us // 1_000_000}"
 
 
 @pytest.mark.parametrize("make", [empty_timeline, no_consent_timeline])

@@ -144,6 +144,8 @@ def test_scores_are_told_where_something_is_known() -> None:
     )
     assert "Low points go with voice 52 %, words 38 %." in shown(sample_timeline())
     assert "Scores" not in shown(empty_timeline())
+    first = next(c for c in sample_timeline().changes if c.participant == "customer")
+    assert f"From {first.before} to: {clock(first.at_us)} {first.after}" in shown(sample_timeline())
 
 
 def test_stages_stand_above_the_line_and_say_how_they_felt() -> None:

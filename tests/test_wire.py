@@ -30,6 +30,7 @@ from affectline.pipelines.timeline import (
     CallOutcome,
     CallTimeline,
     Camera,
+    ChangePoint,
     Consent,
     Contributor,
     CustomerHistory,
@@ -107,8 +108,9 @@ MOMENT = Moment(
     stress=0.0,
     level_dbfs=-23.5,
     speech_ratio=0.4,
-    revision=1,
-    final=False,
+    revision=2,
+    final=True,
+    live=Affect("neutral", 0.6, {"angry": 0.4, "neutral": 0.6}, None, 0.25, None),
 )
 SILENT = Moment(
     "anna/0", Span(0, 1_000_000), "anna", Affect("unknown", 0.0, {}, None, None, None), (), (), None, None, 0.0, 0, True
@@ -171,6 +173,7 @@ TIMELINE = CallTimeline(
         ),
     ),
     interruptions=(Interruption("anna", "caller", Span(3, 7), 4, successful=True),),
+    changes=(ChangePoint("caller", 7, "neutral", "angry", 0.75),),
     stages=(Stage("s-0", "identification", Span(1, 9), 0.75, (UTTERANCE.id,)),),
 )
 

@@ -289,10 +289,14 @@ function report(source) {
     });
     const named = (toward) => drivers.filter((d) => d.toward === toward).map((d) => `${look.drivers[d.name] ?? d.name} ${percent(d.share)}`).join(", ");
     const [low, high] = ["negative", "positive"].map(named);
+    const changes = source.changes.filter((c) => c.participant === participant);
+    const becomes = changes.map((c) => el("button", { className: "change small", onclick: () => go(axis.placeOf(c.at_us), participant),
+      title: `From ${c.before} to ${c.after} (${likelihood(c.confidence)})` }, el("span", { className: "time", textContent: clock(c.at_us) }), c.after));
     return el("div", { className: "scores" }, el("div", {}, el("b", { className: "number", textContent: `${nameOf(participant)} ${points(overall.score)}` }),
       el("span", { className: "muted small", textContent: "of −5 to +5" }), el("span", { className: "small", textContent: look.trajectories[trajectory] })),
       el("div", { className: "quarters", role: "group", "aria-label": "Score by quarter of the call" }, ...bars),
-      el("div", { className: "muted small" }, low ? el("p", { textContent: `Low points: ${low}` }) : null, high ? el("p", { textContent: `High points: ${high}` }) : null));
+      el("div", { className: "muted small" }, low ? el("p", { textContent: `Low points: ${low}` }) : null, high ? el("p", { textContent: `High points: ${high}` }) : null),
+      becomes.length ? el("div", { className: "changes", role: "group", "aria-label": "Where the feeling changes" }, el("span", { className: "muted small", textContent: `${changes[0].before}, then` }), ...becomes) : null);
   }
 
   /** Who wrote how much, and how soon they answered the other. */
