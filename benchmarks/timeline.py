@@ -47,7 +47,7 @@ from benchmarks.voice import CLIP_NAMES, TRAINED_ON
 
 PARTIES: Final = (Participant("agent", "agent", 0, "granted"), Participant("customer", "customer", 1, "granted"))
 ANGRY: Final = LABELS_OF_CLASS["anger"]
-ALERT_PROBABILITY: Final = 0.3
+ALERT_PROBABILITY: Final = 0.25
 ALERT_S, ALERT_WINDOW_S = 2, 3
 OVER_S: Final = 5
 """An alert this long after the feeling ended is not false."""
