@@ -213,7 +213,9 @@ def timeline(*documents: Document) -> str:
         best = max((document[name]["after"]["macro_f1"], name) for name in ("voice", "words", "stress"))
         body.append(
             [
-                document["data"]["name"] + (", site baseline" if document["data"]["site_baseline"] else ""),
+                document["data"]["name"]
+                + (", site baseline" if document["data"]["site_baseline"] else "")
+                + (", provisional moments" if document["data"].get("interim") else ""),
                 f"{live['macro_f1']:.2f}, {live['auc']:.2f}",
                 f"{after['macro_f1']:.2f}, {after['auc']:.2f}",
                 f"{best[0]:.2f} ({best[1]})",

@@ -1,6 +1,6 @@
 """The emotion timeline of constructed two-party calls: what is felt when, how soon it is seen, what is seen wrongly.
 
-    python -m benchmarks.timeline [--data DIR …] [--calls N] [--quiet N] [--site] [--features DIR] [--json FILE]
+    python -m benchmarks.timeline [--data DIR] [--calls N] [--quiet N] [--site] [--interim] [--features DIR] [--json FILE]
 
 Every call is streamed over gRPC through a server. A second counts where the customer speaks for half of it. Each
 modality alone is the same fusion with nothing but that modality. An alert is anger or frustration of at least
@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +35,7 @@ from affectline.pipelines.chat import ChatConfig, ChatSession
 from affectline.pipelines.fusion import AffectFilter
 from affectline.pipelines.media import open_recording
 from affectline.pipelines.session import CallConfig, CallSession, Input
-from affectline.pipelines.timeline import Affect, CallTimeline, Moment, Output, Participant, Suggestion
+from affectline.pipelines.timeline import Affect, CallTimeline, Moment, Output, Participant
 from affectline.server.client import open_channel, stream_call
 from affectline.server.config import ServerConfig
 from affectline.server.engine import Engine
@@ -60,7 +59,7 @@ ALONE: Final[Mapping[str, frozenset[Modality]]] = {
     "all but words": frozenset(("voice", "stress", "dynamics", "face")),
     "all but stress": frozenset(("voice", "text", "dynamics", "face")),
 }
-I64 = npt.NDArray[np.int64]
+UNHEARD: Final = Affect(UNKNOWN, 0.0, {}, None, None, None)
 F64 = npt.NDArray[np.float64]
 
 
@@ -70,8 +69,8 @@ class Heard:
 
     call: BuiltCall
     timeline: CallTimeline
-    known_us: Mapping[str, int]
-    """Final moment, or suggestion -> media time that had come when it was made."""
+    shown: Sequence[tuple[int, Sequence[Moment]]]
+    """(media time that had come, the customer's moments that came then), provisional ones included."""
 
     @property
     def moments(self) -> list[Moment]:
@@ -80,11 +79,11 @@ class Heard:
 
 
 class WatchedSession(CallSession):
-    """Knows how much media had come when each thing became final."""
+    """Knows how much media had come when each moment was shown."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.known_us: dict[str, int] = {}
+        self.shown: list[tuple[int, list[Moment]]] = []
 
     def push(self, item: Input) -> list[Output]:
         return self._watched(super().push(item))
@@ -93,9 +92,8 @@ class WatchedSession(CallSession):
         return self._watched(super().finish())
 
     def _watched(self, found: list[Output]) -> list[Output]:
-        for each in found:
-            if isinstance(each, Suggestion) or (isinstance(each, Moment) and each.final):
-                self.known_us[each.id] = self.received_us
+        if moments := [each for each in found if isinstance(each, Moment) and each.participant == "customer"]:
+            self.shown.append((self.received_us, moments))
         return found
 
 
@@ -119,8 +117,11 @@ class Calls:
         return self._engine.open_chat(config)
 
 
-async def stream(opener: Calls, calls: Iterable[BuiltCall]) -> list[Heard]:
-    """Sends the calls one after the other, as fast as the server takes them."""
+async def stream(opener: Calls, calls: Iterable[BuiltCall], *, interim: bool = False) -> list[Heard]:
+    """Sends the calls one after the other, as fast as the server takes them.
+
+    interim: asks for provisional moments, too.
+    """
     server = Server(ServerConfig(listen="127.0.0.1:0", workers=2))
     port = await server.start()
     found = []
@@ -131,17 +132,17 @@ async def stream(opener: Calls, calls: Iterable[BuiltCall]) -> list[Heard]:
                 for call in calls:
                     path = Path(folder) / "call.wav"
                     call.save(path)
-                    timeline = await _listen(channel, path, call)
+                    timeline = await _listen(channel, path, call, interim)
                     assert opener.last is not None
-                    found.append(Heard(call, timeline, opener.last.known_us))
+                    found.append(Heard(call, timeline, opener.last.shown))
                     print(f"{call.name}: {call.duration_us / 1e6:.0f} s", file=sys.stderr, flush=True)
     finally:
         await server.stop()
     return found
 
 
-async def _listen(channel: Any, path: Path, call: BuiltCall) -> CallTimeline:
-    config = CallConfig(f"{call.customer} {call.name}", PARTIES, LINE_HZ)
+async def _listen(channel: Any, path: Path, call: BuiltCall, interim: bool) -> CallTimeline:
+    config = CallConfig(f"{call.customer} {call.name}", PARTIES, LINE_HZ, interim_results=interim)
     replies = [item async for item in stream_call(channel, open_recording(path), config, speed=None)]
     timeline = replies[-1]
     assert isinstance(timeline, CallTimeline)
@@ -154,8 +155,9 @@ def alone(
     """(live, after the call): the customer's affect from nothing but these modalities."""
     path = AffectFilter(priors)
     live = []
-    for _, together in groupby(heard.moments, key=lambda m: heard.known_us.get(m.id)):
-        said = [[c.estimate for c in m.contributors if c.modality in modalities] for m in together]
+    for _, shown in heard.shown:
+        final = [m for m in shown if m.final]
+        said = [[c.estimate for c in m.contributors if c.modality in modalities] for m in final]
         live += [affect for affect, _ in path.step(said)]
     return live, path.smoothed()
 
@@ -219,24 +221,35 @@ def alerts(affects: Sequence[Affect], probability: float) -> Iterator[int]:
                 on = False
 
 
-def alerting(heard: Sequence[Heard], live: Sequence[Sequence[Affect]], probability: float) -> dict[str, Any]:
+def alerted(heard: Heard, probability: float) -> list[tuple[int, int]]:
+    """(second that an alert is about, media time when it was first shown); one within OVER_S of another is the same."""
+    track: dict[int, Affect] = {}
+    found: list[tuple[int, int]] = []
+    for known_us, shown in heard.shown:
+        track |= {m.span.start_us // 1_000_000: m.affect for m in shown}
+        last = max(track)
+        for second in alerts([track.get(k, UNHEARD) for k in range(last + 1)], probability):
+            if all(abs(second - other) > OVER_S for other, _ in found):
+                found.append((second, known_us))
+    return found
+
+
+def alerting(heard: Sequence[Heard], probability: float) -> dict[str, Any]:
     """How many angry stretches are found, how soon, and alerts without one per hour of the customer's other speech."""
     delays, onsets, false, other_us = [], 0, 0, 0
-    for each, affects in zip(heard, live, strict=True):
+    for each in heard:
         stretches = each.call.onsets(("anger", "frustration"))
         onsets += len(stretches)
         other_us += sum(s.span.duration_us for s in each.call.stretches if s.label not in ("anger", "frustration"))
-        ids = [m.id for m in each.moments]
         open_ = list(stretches)
-        for second in alerts(affects, probability):
-            at_us = each.known_us.get(ids[second], each.call.duration_us)
+        for second, known_us in alerted(each, probability):
             felt_us = (second + 1) * 1_000_000
             within = [s for s in stretches if s.start_us < felt_us <= s.end_us + (1 + OVER_S) * 1_000_000]
             false += not within
             for stretch in within:
                 if stretch in open_:
                     open_.remove(stretch)
-                    delays.append((at_us - stretch.start_us) / 1e6)
+                    delays.append((known_us - stretch.start_us) / 1e6)
     hours = other_us / 3.6e9
     return {
         "onsets": onsets,
@@ -255,7 +268,7 @@ def evaluated(heard: Sequence[Heard], priors: Mapping[str, Mapping[Label, float]
     found: dict[str, Any] = {
         "live": score(list(zip(calls, live, strict=True))),
         "after": score(list(zip(calls, after, strict=True))),
-        "alerts": alerting(heard, live, ALERT_PROBABILITY),
+        "alerts": alerting(heard, ALERT_PROBABILITY),
     }
     pairs = [(a.label, b.label) for one, two in zip(live, after, strict=True) for a, b in zip(one, two, strict=True)]
     known = [(a, b) for a, b in pairs if UNKNOWN not in (a, b)]
@@ -289,6 +302,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2, metavar="N", help="calls per speaker; %(default)s when absent")
     parser.add_argument("--quiet", type=int, default=2, metavar="N", help="neutral calls per speaker")
     parser.add_argument("--site", action="store_true", help="with a site baseline")
+    parser.add_argument("--interim", action="store_true", help="with provisional moments while somebody speaks")
     parser.add_argument("--features", type=Path, metavar="DIR", help="folder that keeps encoded clips")
     args = parser.parse_args()
     engine = Engine(runtime=Runtime(threads=1))
@@ -305,19 +319,19 @@ def main() -> None:
         voices = heads_without(examples, {s.partition("/")[2]: examples.speaker != s for s in speakers})
     site = stats_of(examples.x[examples.band == "telephone"]) if args.site and examples is not None else None
     opener = Calls(engine, voices, site)
-    heard = asyncio.run(stream(opener, build_calls(args.data, models.gate, calls=args.calls)))
-    quiet = asyncio.run(stream(opener, build_calls(args.data, models.gate, calls=args.quiet, plan=("neutral",) * 5)))
+    heard = asyncio.run(stream(opener, build_calls(args.data, models.gate, calls=args.calls), interim=args.interim))
+    plain = build_calls(args.data, models.gate, calls=args.quiet, plan=("neutral",) * 5)
+    quiet = asyncio.run(stream(opener, plain, interim=args.interim))
     priors = {models.text.model: models.text.prior, models.voice.model: models.voice.prior}
     priors |= {head.model: head.prior for head in voices.values()}
     results = evaluated(heard, priors)
-    live = [[m.as_live().affect for m in each.moments] for each in quiet]
-    results["neutral_calls"] = alerting(quiet, live, ALERT_PROBABILITY)
+    results["neutral_calls"] = alerting(quiet, ALERT_PROBABILITY)
     for name, values in results.items():
         print(f"{name}: {values}", flush=True)
     headline = {"macro_f1": results["live"]["macro_f1"], "macro_f1_after": results["after"]["macro_f1"]}
     headline |= {"found_in_time": results["alerts"]["found_in_time"]}
     headline |= {"false_per_hour": results["neutral_calls"]["false_per_hour"]}
-    data = {"name": args.data.resolve().name, "calls": len(heard), "site_baseline": args.site}
+    data = {"name": args.data.resolve().name, "calls": len(heard), "site_baseline": args.site, "interim": args.interim}
     data |= {"minutes": round(sum(each.call.duration_us for each in heard) / 6e7, 1)}
     report("timeline", {"data": data, **results}, headline, args.json)
 
