@@ -1,6 +1,7 @@
 """The emotion timeline of constructed two-party calls: what is felt when, how soon it is seen, what is seen wrongly.
 
-    python -m benchmarks.timeline [--data DIR] [--calls N] [--quiet N] [--site] [--interim] [--features DIR] [--json FILE]
+    python -m benchmarks.timeline [--data DIR] [--calls N] [--quiet N] [--site] [--interim] [--features DIR]
+        [--json FILE]
 
 Every call is streamed over gRPC through a server. A second counts where the customer speaks for half of it. Each
 modality alone is the same fusion with nothing but that modality. An alert is anger or frustration of at least
