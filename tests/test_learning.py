@@ -312,6 +312,7 @@ def test_outcomes_are_imported_and_every_bad_line_is_told(run: Run, tmp_path: Pa
     assert told["line 4"] == "expected a whole number of 1 to 5 for csat, found 6"
     assert told["line 5"].startswith("expected a whole number of 0 to 10 for nps")
     assert told["line 6"].startswith("expected a kind of csat, nps, resolved, churned, escalated; found 'happy'")
+    assert told["line 9"] == "expected a time in ISO 8601, or none; found 'yesterday'"
     assert told["line 8"].startswith("expected the id of a stored call")
     store = kept(place)
     history = [(o.kind, o.value) for o in store.outcome_history("b.wav")]

@@ -133,7 +133,7 @@ def test_a_file_that_is_no_timeline_is_left_out_and_named(pack: Path, calls: Pat
     done = run("policies", "replay", pack, "--over", calls, "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["left_out"] == 1
-    assert "c.json: expected a affectline.timeline/1 document" in done.stderr
+    assert "c.json: expected an affectline.timeline/1 document" in done.stderr
     (calls / "a.json").unlink()
     (calls / "b.json").unlink()
     assert run("policies", "replay", pack, "--over", calls).exit_code == 1
@@ -167,9 +167,10 @@ def test_a_recommendation_names_queue_reasons_and_greeting(tmp_path: Path) -> No
         ("intention: bill", "line 1: unknown field 'intention'; expected one of intent"),
         ("history:\n  - {days_ago: -1}", "line 2: days_ago: "),
         ("call: nowhere.json", "cannot read the call nowhere.json"),
+        ("intent: 5\nproduct: 6", "line 1: intent: Input should be a valid string, found 5\naffectline: request.yaml"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_request_is_told_a_line_for_each_fault(tmp_path: Path, text: str, message: str) -> None:
     request = tmp_path / "request.yaml"
     request.write_text(text)
     done = run("recommend", request)
