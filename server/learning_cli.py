@@ -177,7 +177,7 @@ def feedback(store: StoreOption) -> None:
         answers = (each.accepted, each.dismissed, each.corrected)
         left = max(0, each.suggested - sum(answers))
         table.add_row(clean(each.policy), *map(str, (each.suggested, *answers, left)))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @insights.callback()

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from affectline.models.errors import InvalidInputError
 from affectline.pipelines.cues import load_cues
@@ -44,9 +45,9 @@ def check(file: PackFile) -> None:
     for policy in pack.policies:
         table.add_row(policy.id, policy.kind, policy.priority, policy.when.participant, clean(policy.text))
     console = _console()
-    console.print(table)
+    console.print(table, "")
     number = f"{len(pack.policies)} {'policy' if len(pack.policies) == 1 else 'policies'}"
-    console.print(f"\n{file.name} is sound: {number}, {pack.name}@{pack.version}.", style="green")
+    console.print(clean(f"{file.name} is sound: {number}, {pack.name}@{pack.version}."), style="green")
 
 
 @app.command("test")
@@ -118,10 +119,10 @@ def replay(
 
 
 def _print_result(console: Console, result: CaseResult) -> None:
-    mark = "[red]✗[/]" if result.faults else "[green]✓[/]"
+    mark = Text("✗", "red") if result.faults else Text("✓", "green")
     console.print(mark, clean(result.name), style="bold" if result.faults else "", highlight=False)
     for fault in result.faults:
-        console.print(f"    {clean(fault)}", style="red", markup=False, highlight=False)
+        console.print(f"    {clean(fault)}", style="red", highlight=False)
 
 
 def _print_tally(console: Console, tally: ReplayTally) -> None:
@@ -189,4 +190,5 @@ def _watched(paths: list[Path]) -> Iterator[Path]:
 
 
 def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_COLUMNS)
+    """Names and texts come from files: none of them is read as markup."""
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPED_COLUMNS)

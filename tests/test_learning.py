@@ -349,6 +349,15 @@ def test_feedback_is_shown_by_policy(run: Run, place: str) -> None:
     assert lines[1] == ["defaults@1.0.0", "5", "1", "0", "0", "4"]
 
 
+def test_a_policys_name_is_not_read_as_markup(run: Run, place: str) -> None:
+    store = kept(place)
+    call = sample_timeline()
+    odd = replace(call, suggestions=(replace(call.suggestions[0], policy="[/odd]@1"),), feedback=())
+    store.add(CallDetails("odd"), odd)
+    store.close()
+    assert "[/odd]@1" in run("feedback").stdout
+
+
 def test_without_calls_the_next_step_is_told(tmp_path: Path) -> None:
     store = tmp_path / "new.db"
     done = CliRunner().invoke(cli.app, ["feedback", "--store", str(store)])

@@ -41,6 +41,24 @@ def test_a_sound_pack_is_listed(pack: Path) -> None:
     assert f"ours.yaml is sound: {len(load_policies(pack).policies)} policies, default@2." in done.output
 
 
+def test_names_and_texts_are_not_read_as_markup(pack: Path, tmp_path: Path) -> None:
+    call = sample_timeline()
+    shown = replace(call.suggestions[0], policy="[/gone]@1")
+    (tmp_path / "call.json").write_bytes(to_json(replace(call, suggestions=(shown,), feedback=())))
+    done = run("policies", "replay", pack, "--over", tmp_path / "call.json")
+    assert done.exit_code == 0, done.output
+    assert "Not in this pack: [/gone]." in done.output
+    cases = cases_path(pack)
+    cases.write_text("cases:\n  - {name: 'of [/b]', call: [{at: [0, 9]}], expect: []}\n")
+    assert "of [/b]" in run("policies", "test", pack).output
+    text = pack.read_text().replace("name: default\n", 'name: "\\e[/x]"\n', 1)
+    pack.write_text(text.replace("text: ", "text: '[/b]' # ", 1))
+    done = run("policies", "check", pack)
+    assert done.exit_code == 0, done.output
+    assert "[/b]" in done.output
+    assert " [/x]@2." in done.output
+
+
 def test_every_fault_of_a_pack_is_told_with_its_line(pack: Path) -> None:
     pack.write_text(pack.read_text().replace("for_s: 8}", "for_s: 80}").replace("cooldown_s: 600", "cooldown_s: 5"))
     done = run("policies", "check", pack)
