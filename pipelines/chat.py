@@ -11,6 +11,7 @@ from typing import Protocol
 
 from affectline.models.errors import InvalidInputError
 from affectline.models.signals import AffectEstimate, Modality, Span, TextEvent
+from affectline.pipelines.changes import change_points
 from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import fuse
 from affectline.pipelines.language import written_language
@@ -179,6 +180,7 @@ class ChatSession:
             facts=find_facts(self._config.participants, utterances),
             scores=score_parties(self._config.participants, utterances, moments, end_us, written=True),
             stages=self._stages.stages(end_us),
+            changes=change_points(moments),
         )
 
     def _check(self, turn: TextEvent) -> None:

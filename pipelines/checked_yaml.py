@@ -5,6 +5,7 @@ A validator points at a part of what it checks through its error's context: `pat
 
 import reprlib
 from pathlib import Path
+from string import Formatter
 from typing import Any, TypeVar
 
 import yaml
@@ -33,6 +34,20 @@ class Strict(BaseModel):
                     {"key": key, "expected": ", ".join(known)},
                 )
         return data
+
+
+def template_names(text: str) -> list[str]:
+    """Names of a template's `{variables}`. Raises ValueError unless each is a plain name: a width, an attribute or an
+    index could make a line as long as memory, or fail only when it is filled.
+    """
+    names = []
+    for _, name, spec, conversion in Formatter().parse(text):
+        if name is not None:
+            if spec or conversion or not name.isidentifier():
+                more = " and more" if spec or conversion else ""
+                raise ValueError(f"expected a plain name between braces, found {reprlib.repr(name)}{more}")
+            names.append(name)
+    return names
 
 
 def read_checked(source: Path | str, model: type[M], name: str, context: Any = None) -> M:

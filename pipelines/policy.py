@@ -46,7 +46,7 @@ from pydantic_core import PydanticCustomError
 from affectline.models.errors import InvalidInputError
 from affectline.models.labels import UNKNOWN, Label
 from affectline.models.signals import Span
-from affectline.pipelines.checked_yaml import Strict, read_checked
+from affectline.pipelines.checked_yaml import Strict, read_checked, template_names
 from affectline.pipelines.measures import (
     MIN_INTERRUPTION_S,
     SECOND_US,
@@ -220,17 +220,16 @@ class Policy(Strict):
         allowed = {"who"}.union(*(m.variables for m in when.all))
         sometimes = frozenset().union(*(m.variables for m in when.any))
         try:
-            reason.format_map(dict.fromkeys(allowed, "0"))
-        except KeyError as error:
-            name = error.args[0]
+            unknown = [name for name in template_names(reason) if name not in allowed]
+        except ValueError as error:
+            raise PydanticCustomError("template", "not a template: {why}", {"why": str(error)}) from None
+        for name in unknown:
             why = "has a value only when its condition under `any` holds" if name in sometimes else "is unknown"
             raise PydanticCustomError(
                 "template_variable",
                 "variable '{name}' {why}; expected one of {allowed}",
                 {"name": name, "why": why, "allowed": ", ".join(sorted(allowed))},
-            ) from None
-        except (ValueError, IndexError, AttributeError) as error:
-            raise PydanticCustomError("template", "not a template: {why}", {"why": str(error)}) from None
+            )
         return reason
 
     @property

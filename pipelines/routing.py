@@ -17,7 +17,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from affectline.models.labels import UNKNOWN, Label
-from affectline.pipelines.checked_yaml import Strict, read_checked
+from affectline.pipelines.checked_yaml import Strict, read_checked, template_names
 from affectline.pipelines.measures import SECOND_US, Name, Ratio, days_ago, times
 from affectline.pipelines.timeline import (
     CallOutcome,
@@ -187,15 +187,19 @@ class Greetings(Strict):
     @classmethod
     def _templates(cls, lines: str | dict[str, str], info: ValidationInfo) -> str | dict[str, str]:
         allowed = {"promise": ("promise", "days"), "same_topic": ("calls", "topic", "days"), "moods": ("days",)}
+        known = allowed[str(info.field_name)]
         for key, line in lines.items() if isinstance(lines, dict) else [(None, lines)]:
             try:
-                line.format_map(dict.fromkeys(allowed[str(info.field_name)], ""))
-            except (KeyError, ValueError, IndexError, AttributeError) as error:
-                expected = ", ".join(allowed[str(info.field_name)])
-                context: dict[str, Any] = {"found": str(error), "expected": expected, "path": (key,) if key else ()}
-                raise PydanticCustomError(
-                    "template", "expected a template with none but {expected}; found {found}", context
-                ) from None
+                found = next((f"found {name!r}" for name in template_names(line) if name not in known), "")
+            except ValueError as error:
+                found = str(error)
+            if found:
+                context: dict[str, Any] = {
+                    "found": found,
+                    "expected": ", ".join(known),
+                    "path": (key,) if key else (),
+                }
+                raise PydanticCustomError("template", "expected a template with none but {expected}; {found}", context)
         return lines
 
 

@@ -107,6 +107,8 @@ WHISPER_DB, VOICE_DB = 1.0, 5.0
 has next to no harmonics, a voiced telephone voice mostly 5 dB or more."""
 MAX_WRITTEN = 5_000
 """Written turns, changes of consent and feedback on suggestions taken in one call."""
+MAX_NOTED = 1_000
+"""Notices of one code that were found outside of a call and are kept: a sender of bad messages fills no memory."""
 MAX_TEXT_CHARACTERS = 16_384
 MAX_FEEDBACK_CHARACTERS = 500
 EXCITED: frozenset[Label] = frozenset(("frustrated", "angry", "anxious"))
@@ -338,8 +340,9 @@ class CallSession:
                 return self._collect(self._judge(item))
 
     def note(self, notice: Notice) -> None:
-        """Keeps what limits this call and was found outside of it, for the timeline."""
-        self._notices.append(notice)
+        """Keeps what limits this call and was found outside of it, for the timeline; of one code up to MAX_NOTED."""
+        if sum(each.code == notice.code for each in self._notices) < MAX_NOTED:
+            self._notices.append(notice)
 
     def finish(self) -> list[Output]:
         """The call has ended: everything still open becomes final."""

@@ -29,7 +29,7 @@ from affectline.server import learning_cli, models_cli, policies_cli, recommend_
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
-from affectline.server.look import clean
+from affectline.server.look import told
 from affectline.server.report import render_html
 from affectline.server.terminal import render_terminal
 
@@ -487,7 +487,7 @@ def _errors() -> Iterator[None]:
         yield
     except AffectlineError as error:
         again = "; trying again may help" if error.retryable else ""
-        typer.echo(clean(f"affectline: {error}{again}"), err=True)
+        typer.echo(told(error, again), err=True)
         raise typer.Exit(1) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

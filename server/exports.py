@@ -45,16 +45,18 @@ def from_json(document: bytes) -> CallTimeline:
     """Reads what `to_json` wrote.
 
     Raises:
-        InvalidInputError: not JSON, another schema, or a field that is missing or of the wrong type.
+        InvalidInputError: not JSON, another schema, a field that is missing or of the wrong type, or a length below 0.
     """
     try:
         timeline = _adapter.validate_json(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the document"
-        raise InvalidInputError(f"expected a {SCHEMA} document, found at {where}: {first['msg']}") from error
+        raise InvalidInputError(f"expected an {SCHEMA} document, found at {where}: {first['msg']}") from error
     if timeline.schema != SCHEMA:
         raise InvalidInputError(f"expected schema {SCHEMA}, found {timeline.schema!r}")
+    if timeline.duration_us < 0:
+        raise InvalidInputError(f"expected duration_us of 0 or more, found {timeline.duration_us}")
     return timeline
 
 

@@ -124,7 +124,8 @@ def _read_outcomes(file: Path) -> Iterator[tuple[int, tuple[str, Outcome] | str]
             header = []
         if missing := [name for name in COLUMNS if name not in header]:
             raise InvalidInputError(
-                f"expected a first line with {', '.join(COLUMNS)} in {file}, found none with {', '.join(missing)}"
+                f"expected a first line with {', '.join(COLUMNS)} in {file}, commas between; found none with "
+                + ", ".join(missing)
             )
         while True:
             try:
@@ -151,13 +152,14 @@ def _outcome(fields: dict[str, str]) -> tuple[str, Outcome]:
         raise InvalidInputError(f"expected a kind of {', '.join(OUTCOME_KINDS)}; found {kind[:40]!r}")
     try:
         number = float(value) if known in SCALES else TRUE_WORDS[value.lower()]
-        at = datetime.fromisoformat(fields["at"]) if fields.get("at") else None
     except (ValueError, KeyError):
         low, high = SCALES.get(known, (0, 1))
         expected = f"a whole number of {low} to {high}" if known in SCALES else "true or false"
-        raise InvalidInputError(
-            f"expected {expected} for {known}, and a time in ISO 8601 where there is one; found {value[:40]!r}"
-        ) from None
+        raise InvalidInputError(f"expected {expected} for {known}, found {value[:40]!r}") from None
+    try:
+        at = datetime.fromisoformat(fields["at"]) if fields.get("at") else None
+    except ValueError:
+        raise InvalidInputError(f"expected a time in ISO 8601, or none; found {fields['at'][:40]!r}") from None
     return call_id, Outcome(known, number, at if at is None or at.tzinfo else at.replace(tzinfo=UTC))
 
 
@@ -175,7 +177,7 @@ def feedback(store: StoreOption) -> None:
         answers = (each.accepted, each.dismissed, each.corrected)
         left = max(0, each.suggested - sum(answers))
         table.add_row(clean(each.policy), *map(str, (each.suggested, *answers, left)))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @insights.callback()

@@ -87,6 +87,11 @@ def seconds(time_us: int) -> str:
     return f"{time_us / 1e6:.1f} s" if time_us < 9_950_000 else f"{time_us / 1e6:.0f} s"
 
 
+def told(error: Exception, more: str = "") -> str:
+    """What is wrong, for a terminal: a line for each fault."""
+    return "\n".join(clean(f"affectline: {line}{more}") for line in str(error).splitlines())
+
+
 def clean(text: str) -> str:
     """Without control characters: what was said in a call, or a file's name, must not steer a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -16,7 +16,7 @@ from affectline.models.errors import AffectlineError, InvalidInputError
 from affectline.models.registry import all_models
 from affectline.models.store import Artifact, Stage, Store, default_root
 from affectline.server.engine import DEFAULT_MODELS
-from affectline.server.look import clean
+from affectline.server.look import told
 
 app = typer.Typer(help="Fetch, list, check and bundle the weights of the models.", no_args_is_help=True)
 
@@ -124,11 +124,11 @@ def _artifacts(names: list[str] | None) -> list[Artifact]:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """One plain sentence and exit code 1 instead of a traceback."""
+    """What is wrong, a line for each fault, and exit code 1 instead of a traceback."""
     try:
         yield
     except AffectlineError as error:
-        typer.echo(clean(f"affectline: {error}"), err=True)
+        typer.echo(told(error), err=True)
         raise typer.Exit(1) from None
 
 

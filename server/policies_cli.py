@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from affectline.models.errors import AffectlineError, InvalidInputError
+from affectline.models.errors import InvalidInputError
 from affectline.pipelines.cues import load_cues
 from affectline.pipelines.policy import load_policies
 from affectline.pipelines.policy_cases import CaseResult, cases_path, load_cases, run_case
@@ -21,6 +21,7 @@ from affectline.pipelines.policy_replay import ReplayTally
 from affectline.server.engine import default_labels
 from affectline.server.exports import from_json
 from affectline.server.look import clean, length
+from affectline.server.models_cli import one_sentence
 
 app = typer.Typer(help="Check policies, run their cases, try them on calls of the past.", no_args_is_help=True)
 
@@ -38,14 +39,15 @@ CueFiles = Annotated[
 @app.command()
 def check(file: PackFile) -> None:
     """Read a pack and say what is wrong with it, each fault with its line. Exit code 1 when anything is."""
-    with _one_sentence():
+    with one_sentence():
         pack = load_policies(file, default_labels())
     table = Table("policy", "kind", "priority", "about", "text", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for policy in pack.policies:
         table.add_row(policy.id, policy.kind, policy.priority, policy.when.participant, clean(policy.text))
     console = _console()
-    console.print(table)
-    console.print(f"\n{file.name} is sound: {len(pack.policies)} policies, {pack.name}@{pack.version}.", style="green")
+    console.print(table, "")
+    number = f"{len(pack.policies)} {'policy' if len(pack.policies) == 1 else 'policies'}"
+    console.print(clean(f"{file.name} is sound: {number}, {pack.name}@{pack.version}."), style="green")
 
 
 @app.command("test")
@@ -57,7 +59,7 @@ def run_cases(
     cues: CueFiles = None,
 ) -> None:
     """Run the cases of a pack. Exit code 1 when any fails."""
-    with _one_sentence():
+    with one_sentence():
         pack = load_policies(file, default_labels())
         path = cases or cases_path(file)
         if not path.is_file():
@@ -90,7 +92,7 @@ def replay(
     json_out: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
 ) -> None:
     """Tell how often each policy would have spoken in calls of the past, beside what was suggested then."""
-    with _one_sentence():
+    with one_sentence():
         tally = ReplayTally(load_policies(file, default_labels()))
         paths = _timelines([*over, *(more or ())])
         unread: list[str] = []
@@ -117,10 +119,10 @@ def replay(
 
 
 def _print_result(console: Console, result: CaseResult) -> None:
-    mark = "[red]✗[/]" if result.faults else "[green]✓[/]"
+    mark = Text("✗", "red") if result.faults else Text("✓", "green")
     console.print(mark, clean(result.name), style="bold" if result.faults else "", highlight=False)
     for fault in result.faults:
-        console.print(f"    {clean(fault)}", style="red", markup=False, highlight=False)
+        console.print(f"    {clean(fault)}", style="red", highlight=False)
 
 
 def _print_tally(console: Console, tally: ReplayTally) -> None:
@@ -188,15 +190,5 @@ def _watched(paths: list[Path]) -> Iterator[Path]:
 
 
 def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_COLUMNS)
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """What is wrong, a line for each fault, and exit code 1 instead of a traceback."""
-    try:
-        yield
-    except AffectlineError as error:
-        for line in str(error).splitlines():
-            typer.echo(clean(f"affectline: {line}"), err=True)
-        raise typer.Exit(1) from None
+    """Names and texts come from files: none of them is read as markup."""
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPED_COLUMNS)

@@ -292,13 +292,16 @@ def test_places_that_cannot_be_a_store_are_named(
     assert "pass-word" not in str(caught.value)
 
 
-def test_a_damaged_timeline_is_told(place: str, store: CallStore) -> None:
+@pytest.mark.parametrize(
+    "data", [b"\x1f\x8bnonsense", gzip.compress(b"nothing")[:10] + b"\xff" * 40, gzip.compress(b"\xff\xfe{")]
+)
+def test_a_damaged_timeline_is_told(place: str, store: CallStore, data: bytes) -> None:
     store.add(CallDetails("a"), empty_timeline())
     engine = create_engine(place if "://" in place else f"sqlite:///{place}")
     with engine.begin() as connection:
-        connection.execute(text("UPDATE calls SET timeline = :data"), {"data": b"\x1f\x8bnonsense"})
+        connection.execute(text("UPDATE calls SET timeline = :data"), {"data": data})
     engine.dispose()
-    with pytest.raises(StorageError, match="found a damaged one"):
+    with pytest.raises(StorageError, match="a timeline of a in the store, found a damaged one"):
         store.timeline("a")
 
 

@@ -141,6 +141,14 @@ def test_what_turned_it_is_found_over_days() -> None:
     assert "Turns up at 4d 00:00 around “fine" in " ".join(analysed(turns).summary.lines)
 
 
+def test_where_the_feeling_changes_is_found() -> None:
+    angry = "This is ridiculous, I am furious and I want to speak to your manager"
+    timeline = analysed([turn(angry, 0), turn("The parcel has come, you may close the case", 90_000)])
+    assert timeline.moments[0].affect.label != "neutral"
+    (change,) = timeline.changes
+    assert (change.participant, change.at_us, change.after) == ("customer", 90_000 * SECOND_US, "neutral")
+
+
 def test_turns_of_one_moment_each_get_a_second() -> None:
     timeline = analysed([turn("fine."), turn("fine.", who="agent"), turn("really fine", 0.5), turn("ok", 0.6, "agent")])
     assert [u.span.start_us for u in timeline.utterances] == [0, 0, SECOND_US, SECOND_US]

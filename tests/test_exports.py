@@ -35,6 +35,7 @@ def test_a_document_from_before_facts_is_read() -> None:
         (b"{}", "name"),
         (to_json(sample_timeline())[:-100], "Invalid JSON"),
         (to_json(sample_timeline()).replace(b'"duration_us":186000000', b'"duration_us":"long"'), "duration_us"),
+        (to_json(sample_timeline()).replace(b'"duration_us":186000000', b'"duration_us":-1'), "found -1"),
         (to_json(sample_timeline()).replace(b"affectline.timeline/1", b"affectline.timeline/9"), "timeline/9"),
         (to_json(sample_timeline()).replace(b'"start_us":1000000,', b'"start_us":99000000,', 1), "start_us"),
     ],

@@ -312,6 +312,7 @@ def test_outcomes_are_imported_and_every_bad_line_is_told(run: Run, tmp_path: Pa
     assert told["line 4"] == "expected a whole number of 1 to 5 for csat, found 6"
     assert told["line 5"].startswith("expected a whole number of 0 to 10 for nps")
     assert told["line 6"].startswith("expected a kind of csat, nps, resolved, churned, escalated; found 'happy'")
+    assert told["line 9"] == "expected a time in ISO 8601, or none; found 'yesterday'"
     assert told["line 8"].startswith("expected the id of a stored call")
     store = kept(place)
     history = [(o.kind, o.value) for o in store.outcome_history("b.wav")]
@@ -346,6 +347,15 @@ def test_feedback_is_shown_by_policy(run: Run, place: str) -> None:
     lines = [line.split() for line in run("feedback").stdout.splitlines()]
     assert lines[0] == ["policy", "suggested", "accepted", "dismissed", "corrected", "no", "answer"]
     assert lines[1] == ["defaults@1.0.0", "5", "1", "0", "0", "4"]
+
+
+def test_a_policys_name_is_not_read_as_markup(run: Run, place: str) -> None:
+    store = kept(place)
+    call = sample_timeline()
+    odd = replace(call, suggestions=(replace(call.suggestions[0], policy="[/odd]@1"),), feedback=())
+    store.add(CallDetails("odd"), odd)
+    store.close()
+    assert "[/odd]@1" in run("feedback").stdout
 
 
 def test_without_calls_the_next_step_is_told(tmp_path: Path) -> None:

@@ -41,6 +41,24 @@ def test_a_sound_pack_is_listed(pack: Path) -> None:
     assert f"ours.yaml is sound: {len(load_policies(pack).policies)} policies, default@2." in done.output
 
 
+def test_names_and_texts_are_not_read_as_markup(pack: Path, tmp_path: Path) -> None:
+    call = sample_timeline()
+    shown = replace(call.suggestions[0], policy="[/gone]@1")
+    (tmp_path / "call.json").write_bytes(to_json(replace(call, suggestions=(shown,), feedback=())))
+    done = run("policies", "replay", pack, "--over", tmp_path / "call.json")
+    assert done.exit_code == 0, done.output
+    assert "Not in this pack: [/gone]." in done.output
+    cases = cases_path(pack)
+    cases.write_text("cases:\n  - {name: 'of [/b]', call: [{at: [0, 9]}], expect: []}\n")
+    assert "of [/b]" in run("policies", "test", pack).output
+    text = pack.read_text().replace("name: default\n", 'name: "\\e[/x]"\n', 1)
+    pack.write_text(text.replace("text: ", "text: '[/b]' # ", 1))
+    done = run("policies", "check", pack)
+    assert done.exit_code == 0, done.output
+    assert "[/b]" in done.output
+    assert " [/x]@2." in done.output
+
+
 def test_every_fault_of_a_pack_is_told_with_its_line(pack: Path) -> None:
     pack.write_text(pack.read_text().replace("for_s: 8}", "for_s: 80}").replace("cooldown_s: 600", "cooldown_s: 5"))
     done = run("policies", "check", pack)
@@ -133,7 +151,7 @@ def test_a_file_that_is_no_timeline_is_left_out_and_named(pack: Path, calls: Pat
     done = run("policies", "replay", pack, "--over", calls, "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["left_out"] == 1
-    assert "c.json: expected a affectline.timeline/1 document" in done.stderr
+    assert "c.json: expected an affectline.timeline/1 document" in done.stderr
     (calls / "a.json").unlink()
     (calls / "b.json").unlink()
     assert run("policies", "replay", pack, "--over", calls).exit_code == 1
@@ -167,9 +185,10 @@ def test_a_recommendation_names_queue_reasons_and_greeting(tmp_path: Path) -> No
         ("intention: bill", "line 1: unknown field 'intention'; expected one of intent"),
         ("history:\n  - {days_ago: -1}", "line 2: days_ago: "),
         ("call: nowhere.json", "cannot read the call nowhere.json"),
+        ("intent: 5\nproduct: 6", "line 1: intent: Input should be a valid string, found 5\naffectline: request.yaml"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_request_is_told_a_line_for_each_fault(tmp_path: Path, text: str, message: str) -> None:
     request = tmp_path / "request.yaml"
     request.write_text(text)
     done = run("recommend", request)

@@ -372,6 +372,15 @@ def test_the_scores_of_the_call_are_told_and_lead_to_their_quarter(open_report) 
     assert page.evaluate("location.hash") == "#t=46"
 
 
+def test_markers_take_no_more_room_than_there_are(open_report) -> None:
+    timeline = sample_timeline()
+    heights = []
+    for number in (1, 2):
+        page = open_report(replace(timeline, suggestions=timeline.suggestions[:number], feedback=()))
+        heights.append(page.locator("#plot").bounding_box()["height"])
+    assert heights[1] - heights[0] == 23
+
+
 def test_where_the_feeling_changes_is_told_and_leads_there(open_report) -> None:
     timeline = sample_timeline()
     page = open_report(timeline)

@@ -347,6 +347,7 @@ def test_a_site_has_its_own_rules() -> None:
         ("moods: [sad]", "moods: [cross]", r"line 13: .*'neutral'.*found 'cross'"),
         ("{promise}.", "{promises}.", r"line 15: promise: expected a template with none but promise, days"),
         ("({days})", "({topic})", r"line 17: moods: expected a template with none but days; found 'topic'"),
+        ("{promise}.", "{promise:>99999999999}.", r"line 15: promise: .*, found 'promise' and more"),
         (
             "for: Everything",
             "purpose: Everything",

@@ -14,7 +14,7 @@ from affectline.models.signals import F32, AudioChunk, Gap, Span, TextEvent, Vid
 from affectline.pipelines.media import open_recording
 from affectline.pipelines.policy import replay
 from affectline.pipelines.recorded import analyze_recording
-from affectline.pipelines.session import CallConfig, CallSession, ConsentChange
+from affectline.pipelines.session import MAX_NOTED, CallConfig, CallSession, ConsentChange
 from affectline.pipelines.timeline import (
     CallTimeline,
     CustomerHistory,
@@ -346,6 +346,14 @@ def test_feedback_on_a_suggestion_is_kept_and_the_last_word_counts(engine: Engin
     assert greeting.created_us < kept.at_us <= session.received_us
     assert timeline.history == history
     assert replay(engine.policies, timeline) == list(timeline.suggestions)
+
+
+def test_a_sender_of_bad_messages_fills_no_memory(engine: Engine) -> None:
+    session = engine.open(CALL)
+    for _ in range(MAX_NOTED + 10):
+        session.note(Notice("unusable_input", "not usable", 0))
+    session.note(Notice("call_too_long", "ended", 0))
+    assert len(session.timeline().notices) == MAX_NOTED + 1
 
 
 def test_an_empty_call_ends_cleanly(engine: Engine) -> None:

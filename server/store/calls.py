@@ -3,6 +3,7 @@
 import gzip
 import hmac
 import sqlite3
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -208,8 +209,8 @@ class CallStore:
             raise NotStoredError("expected the id of a stored call, found another one")
         try:
             return from_json(gzip.decompress(data))
-        except (OSError, EOFError, InvalidInputError) as error:
-            raise StorageError("expected a timeline in the store, found a damaged one") from error
+        except (OSError, EOFError, zlib.error, InvalidInputError) as error:
+            raise StorageError(f"expected a timeline of {call_id} in the store, found a damaged one") from error
 
     def feedback_counts(self) -> list[PolicyFeedback]:
         """By policy; of each suggestion the newest feedback counts."""

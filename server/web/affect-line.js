@@ -95,7 +95,7 @@ function affectLine(call, state, on) {
   function layOut() {
     const width = $("chart").clientWidth, narrow = width < NARROW_PX, left = narrow ? 0 : 128;
     const heights = { axis: 22, stage: call.stages.length ? 20 : 0, valence: narrow ? 150 : 190, emotion: 36, face: filmed.has(state.hero) ? 22 : 0, arousal: 72, speaks: TRACK_PX * parties.length,
-      markers: call.suggestions.length ? 23 * PIN_LANES : 0, loudness: written ? 0 : 52 };
+      markers: 23 * Math.min(PIN_LANES, call.suggestions.length), loudness: written ? 0 : 52 };
     const rows = {};
     let y = 0;
     for (const [name, height] of Object.entries(heights).filter(([, h]) => h)) {
