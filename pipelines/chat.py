@@ -5,15 +5,16 @@ Moments exist only where something was written, so that a thread of a week costs
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from affectline.models.errors import InvalidInputError
+from affectline.models.labels import LABELS, Label
 from affectline.models.signals import AffectEstimate, Modality, Span, TextEvent
 from affectline.pipelines.changes import change_points
 from affectline.pipelines.facts import find_facts
-from affectline.pipelines.fusion import fuse
+from affectline.pipelines.fusion import FusionModel, Weighing, fuse
 from affectline.pipelines.language import written_language
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
 from affectline.pipelines.scores import score_parties
@@ -34,8 +35,9 @@ from affectline.pipelines.timeline import (
 from affectline.pipelines.voice import SECOND_US
 
 MAX_PARTICIPANTS = 16
-WRITTEN_SECONDS = 6
-"""A written turn shows what is felt in nothing but its words: it counts as so many seconds of speech."""
+WRITTEN: Final = FusionModel({"text": Weighing(1.0, 0.0)}, excitement=0.0, stays=0.0, neutral=1 / len(LABELS))
+"""A written turn has its words for its only witness: what they are judged to say is the answer."""
+EVEN: Final[Mapping[Label, float]] = dict.fromkeys(LABELS, 1 / len(LABELS))
 MAX_LENGTH_US = 366 * 86_400 * SECOND_US
 UNSEEN: tuple[Modality, ...] = ("voice", "stress", "face")
 _LANGUAGE = re.compile("[a-z]{2,3}")
@@ -148,8 +150,7 @@ class ChatSession:
         estimates = []
         if said.scores is not None:
             estimates.append(AffectEstimate(span, name, "text", said.scores, said.quality, self._models.text.model))
-        priors = {self._models.text.model: self._models.text.prior}
-        affect, contributors = fuse(estimates, priors, seconds=WRITTEN_SECONDS)
+        affect, contributors = fuse(estimates, {self._models.text.model: EVEN}, WRITTEN)
         self._open[name] = _Turn(said, affect, contributors, span.start_us, span.end_us)
         self._utterances.append(said.utterance)
         self._suggest(self._engine.feed(said.utterance))

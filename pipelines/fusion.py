@@ -142,7 +142,8 @@ def fuse(
 ) -> tuple[Affect, tuple[Contributor, ...]]:
     """The affect of a piece of input by itself, as if it lasted so many seconds; without estimates, `unknown`."""
     second = _weighed(estimates, priors, model)
-    return _answer(_normalised(model.prior * _likelihood(seconds * second.evidence)), second), _shares(estimates, model)
+    belief = _normalised(model.prior * _likelihood(seconds * second.evidence))
+    return _answer(belief, second), _shares(estimates, model)
 
 
 def ratio_of(said: Mapping[Label, float], usual: Mapping[Label, float]) -> F32:
@@ -201,8 +202,8 @@ def _answer(belief: F32, second: _Second) -> Affect:
         return Affect(UNKNOWN, 0.0, {}, None, None, None)
     best = int(belief.argmax())
     probability = float(belief[best])
-    # Places count from even belief's mean, so that no evidence lies in the middle: most labels are unpleasant ones.
-    placed = ((belief - _REST) @ _PLACES).tolist()
+    # Places count from the usual second's, so that no evidence lies in the middle: most labels are unpleasant ones.
+    placed = ((belief - _USUAL) @ _PLACES).tolist()
     valence, arousal, dominance = (
         p if given is None else (p + given) / 2 for p, given in zip(placed, second.given, strict=True)
     )
@@ -216,7 +217,7 @@ def _answer(belief: F32, second: _Second) -> Affect:
     )
 
 
-_REST: Final = FITTED.prior
+_USUAL: Final = FITTED.prior
 
 
 def _vector(labels: Mapping[Label, float]) -> F32:

@@ -53,7 +53,7 @@ class Keeper:
         self._failed = False
 
     def __call__(self, call_id: str, timeline: CallTimeline) -> None:
-        """A stored call of this id gives way; its feedback and outcomes stay."""
+        """A stored call of this id and length gives way; its feedback and outcomes stay."""
         if self._store is None:
             return
         try:

@@ -113,6 +113,7 @@ class Server:
         """Takes nothing new, gives running calls `shutdown_grace_s` to end, and frees everything."""
         await self._health.enter_graceful_shutdown()
         await self._grpc.stop(self._config.shutdown_grace_s)
+        await self.analyze.drain()
         if self._worker:
             self._worker.cancel()
         self._recordings.close()

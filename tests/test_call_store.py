@@ -101,8 +101,11 @@ def test_an_id_is_used_once_unless_the_call_is_replaced(store: CallStore) -> Non
     assert store.timeline("a") == sample_timeline()
     store.record_outcome("a", Outcome("csat", 4))
     store.record_feedback("a", Feedback("s0", "accepted"))
-    store.add(CallDetails("a"), empty_timeline(), replace=True)
-    assert store.timeline("a") == empty_timeline()
+    with pytest.raises(StoredAlreadyError):  # another call by the same name
+        store.add(CallDetails("a"), empty_timeline(), replace=True)
+    again = replace(empty_timeline(), duration_us=sample_timeline().duration_us)
+    store.add(CallDetails("a"), again, replace=True)
+    assert store.timeline("a") == again
     assert [o.value for o in store.outcome_history("a")] == [4]
     assert store.feedback_counts() == [PolicyFeedback("defaults@1.0.0", 0, 1, 0, 0)]
     store.add(CallDetails("new"), sample_timeline(), replace=True)

@@ -45,6 +45,7 @@ from .test_grpc import (  # noqa: F401 - fixtures
     sound,
     talk,
     timeline_of,
+    until,
     watch,
     wav,
     write_to,
@@ -90,6 +91,36 @@ async def test_a_finished_call_is_kept_with_its_details(launch: Launch, place: s
     assert (timeline.name, len(timeline.moments)) == ("a call", 2)
     assert store.holds(other)
     assert len(other) == 32
+    store.close()
+
+
+async def test_a_call_whose_caller_is_gone_is_kept_up_to_then(launch: Launch, place: str) -> None:  # noqa: F811
+    running = await launch(store=place)
+    stream = running.analyze()
+    await stream.write(config(details=calls_pb2.CallDetails(id="lost")))
+    await stream.write(sound())
+    await stream.read()
+    stream.cancel()
+    store = kept(place)
+    await until(lambda: store.holds("lost"))
+    timeline = store.timeline("lost")
+    assert [notice.code for notice in timeline.notices] == ["broken_off"]
+    assert timeline.moments
+    store.close()
+
+
+async def test_a_call_that_falls_silent_is_kept_up_to_then(launch: Launch, place: str) -> None:  # noqa: F811
+    running = await launch(store=place, idle_timeout_s=0.3)
+    stream = running.analyze()
+    await stream.write(config(details=calls_pb2.CallDetails(id="silent")))
+    await stream.write(sound())
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        async for _ in stream:
+            pass
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await running.server.analyze.drain()
+    store = kept(place)
+    assert [notice.code for notice in store.timeline("silent").notices] == ["broken_off"]
     store.close()
 
 

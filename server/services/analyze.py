@@ -5,13 +5,16 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from threading import Lock
 from time import monotonic
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from affectline.models.errors import CapacityError, InvalidInputError
 from affectline.models.signals import EncodedFrame, FrameUse
+from affectline.pipelines.outcomes import CallDetails
 from affectline.pipelines.recorded import Session
-from affectline.pipelines.session import Input
+from affectline.pipelines.session import CallConfig, Input
 from affectline.pipelines.timeline import CallTimeline, Notice, Output
 from affectline.protos.v1 import analyze_pb2, timeline_pb2
 from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceServicer
@@ -29,6 +32,8 @@ MAX_DEBT_S = 1.0
 """So far decoding may run ahead of its share before a stream is left out up to a later key frame."""
 
 log = logging.getLogger("affectline.server")
+
+T = TypeVar("T")
 
 
 class PictureBudget:
@@ -74,6 +79,8 @@ class AnalyzeService(AnalyzeServiceServicer):
         self._keeper = keeper
         self.running = 0
         """Calls that run now."""
+        self._broken_off: set[asyncio.Task[None]] = set()
+        """Calls that are being stored after their stream broke off."""
 
     async def Analyze(self, _: object, context: Context) -> None:  # type: ignore[override]
         # Not a generator: the task itself reads and writes, so a cancelled call is cleaned up at once.
@@ -98,6 +105,10 @@ class AnalyzeService(AnalyzeServiceServicer):
                 async with asyncio.timeout(self._config.idle_timeout_s):
                     await context.write(analyze_pb2.AnalyzeTextResponse(timeline=part))
 
+    async def drain(self) -> None:
+        """Waits until calls that broke off are stored."""
+        await asyncio.gather(*self._broken_off, return_exceptions=True)
+
     @asynccontextmanager
     async def _slot(self, call: str) -> AsyncIterator[None]:
         if self.running >= self._config.max_calls:
@@ -118,6 +129,36 @@ class AnalyzeService(AnalyzeServiceServicer):
             session = await self._sessions.run(self._sessions.opener.open, config)
         except InvalidInputError as error:
             raise wire.MessageError(("config", str(error))) from error
+        turn = Lock()
+        try:
+            await self._listen(config, audio, session, turn, context)
+            await self._send(context, await self._sessions.run(_in_turn, turn, session.finish))
+        except BaseException:
+            if self._keeper.keeps:  # the caller is gone, fell silent or broke the protocol, or the server stops
+                task = asyncio.create_task(self._keep_broken_off(call, details, session, turn))
+                self._broken_off.add(task)
+                task.add_done_callback(self._broken_off.discard)
+            raise
+        timeline = await self._sessions.run(session.timeline)
+        notices = await self._keeper.keep(call, details, timeline)
+        timeline = replace(timeline, notices=(*timeline.notices, *notices))
+        await self._send(context, notices)
+        await self._send(context, [wire.Cursor(session.received_us, session.final_us)])
+        for part in await self._sessions.run(_parts, timeline):
+            await self._write(context, analyze_pb2.AnalyzeResponse(timeline=part))
+
+    async def _keep_broken_off(self, call: str, details: CallDetails, session: Session, turn: Lock) -> None:
+        """What was heard until the stream broke off is stored like a whole call, and says so."""
+        message = "The stream broke off here; what was heard until then is all there is."
+        session.note(Notice("broken_off", message, session.received_us))
+        await self._sessions.run(_in_turn, turn, session.finish)
+        await self._keeper.keep(call, details, await self._sessions.run(session.timeline))
+        log.info("%s broke off and was kept", call)
+
+    async def _listen(
+        self, config: CallConfig, audio: wire.AudioFormat, session: Session, turn: Lock, context: Context
+    ) -> None:
+        """Takes the caller's messages until the call is over."""
         reader = wire.CallReader(config, audio, round(self._config.max_call_s * 1_000_000))
         deadline_s = monotonic() + self._config.max_call_s
         cursor_us = 0
@@ -147,21 +188,12 @@ class AnalyzeService(AnalyzeServiceServicer):
                 if use != "look" and request.video.camera not in streams:
                     continue
                 inputs = [replace(item, use=use) for item in inputs if isinstance(item, EncodedFrame)]
-            await self._send(context, await self._sessions.run(_push, session, inputs))
+            await self._send(context, await self._sessions.run(_in_turn, turn, _push, session, inputs))
             if picture:
                 pictures.done()
             if session.received_us - cursor_us >= CURSOR_EVERY_US:
                 cursor_us = session.received_us
                 await self._send(context, [wire.Cursor(cursor_us, session.final_us)])
-
-        await self._send(context, await self._sessions.run(session.finish))
-        timeline = await self._sessions.run(session.timeline)
-        notices = await self._keeper.keep(call, details, timeline)
-        timeline = replace(timeline, notices=(*timeline.notices, *notices))
-        await self._send(context, notices)
-        await self._send(context, [wire.Cursor(session.received_us, session.final_us)])
-        for part in await self._sessions.run(_parts, timeline):
-            await self._write(context, analyze_pb2.AnalyzeResponse(timeline=part))
 
     async def _send(self, context: Context, items: Iterable[wire.Reply]) -> None:
         for item in items:
@@ -170,6 +202,12 @@ class AnalyzeService(AnalyzeServiceServicer):
     async def _write(self, context: Context, response: analyze_pb2.AnalyzeResponse) -> None:
         async with asyncio.timeout(self._config.idle_timeout_s):
             await context.write(response)
+
+
+def _in_turn(turn: Lock, work: Callable[..., T], *arguments: Any) -> T:
+    """A piece of work whose caller was cancelled may still run: the next one of the same call waits for it."""
+    with turn:
+        return work(*arguments)
 
 
 def _push(session: Session, items: list[Input]) -> list[Output]:

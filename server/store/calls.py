@@ -113,8 +113,8 @@ class CallStore:
     def add(self, details: CallDetails, timeline: CallTimeline, *, replace: bool = False) -> None:
         """Stores a finished call, whole or not at all, with the feedback that its timeline carries.
 
-        `replace`: a stored call of this id gives way; its feedback and outcomes stay. Otherwise it raises
-        StoredAlreadyError.
+        `replace`: a stored call of this id and length, which is the same one analysed again, gives way; its feedback
+        and outcomes stay. Otherwise it raises StoredAlreadyError.
         """
         row: dict[str, Any] = {
             "name": _storable(timeline.name),
@@ -140,7 +140,8 @@ class CallStore:
             for each in timeline.suggestions
         ]
         with self._writing() as connection:
-            known = replace and connection.execute(update(CALLS).where(CALLS.c.id == details.id).values(row)).rowcount
+            same = (CALLS.c.id == details.id) & (CALLS.c.duration_us == timeline.duration_us)
+            known = replace and connection.execute(update(CALLS).where(same).values(row)).rowcount
             if known:
                 connection.execute(delete(SUGGESTIONS).where(SUGGESTIONS.c.call_id == details.id))
             else:
