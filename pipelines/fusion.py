@@ -76,7 +76,8 @@ class _Second:
     enough: bool
     """Whether it can be answered from."""
     given: tuple[float | None, ...]
-    """Valence, arousal, dominance of the models that give them, by their weights."""
+    """Valence, arousal, dominance of the models that give them, by their shares."""
+    shares: tuple[Contributor, ...]
 
 
 class AffectFilter:
@@ -95,21 +96,29 @@ class AffectFilter:
 
         With every second's estimates and their shares.
         """
-        found = [_weighed(estimates, self._priors, self._model) for estimates in seconds]
-        affects = self._both_ways(self._ahead(found), found)
-        return [(affect, _shares(said, self._model)) for affect, said in zip(affects, seconds, strict=True)]
+        found = self._weighed(seconds)
+        return self._judged(self._ahead(found), found)
 
     def step(self, seconds: Sequence[Sequence[AffectEstimate]]) -> list[tuple[Affect, tuple[Contributor, ...]]]:
         """As `look`, and moves on to the second after them."""
-        answers = self.look(seconds)
-        found = [_weighed(estimates, self._priors, self._model) for estimates in seconds]
-        self._forward += self._ahead(found)
+        found = self._weighed(seconds)
+        forward = self._ahead(found)
+        self._forward += forward
         self._seconds += found
-        return answers
+        return self._judged(forward, found)
 
     def smoothed(self) -> list[Affect]:
         """Of every second stepped through, in the light of all that came after it."""
         return self._both_ways(self._forward, self._seconds)
+
+    def _weighed(self, seconds: Sequence[Sequence[AffectEstimate]]) -> list[_Second]:
+        return [_weighed(estimates, self._priors, self._model) for estimates in seconds]
+
+    def _judged(
+        self, forward: Sequence[F32], seconds: Sequence[_Second]
+    ) -> list[tuple[Affect, tuple[Contributor, ...]]]:
+        affects = self._both_ways(forward, seconds)
+        return [(affect, second.shares) for affect, second in zip(affects, seconds, strict=True)]
 
     def _ahead(self, seconds: Sequence[_Second]) -> list[F32]:
         """Belief after each of the seconds that come next."""
@@ -143,7 +152,7 @@ def fuse(
     """The affect of a piece of input by itself, as if it lasted so many seconds; without estimates, `unknown`."""
     second = _weighed(estimates, priors, model)
     belief = _normalised(model.prior * _likelihood(seconds * second.evidence))
-    return _answer(belief, second), _shares(estimates, model)
+    return _answer(belief, second), second.shares
 
 
 def ratio_of(said: Mapping[Label, float], usual: Mapping[Label, float]) -> F32:
@@ -154,31 +163,32 @@ def ratio_of(said: Mapping[Label, float], usual: Mapping[Label, float]) -> F32:
 def _weighed(
     estimates: Sequence[AffectEstimate], priors: Mapping[str, Mapping[Label, float]], model: FusionModel
 ) -> _Second:
-    evidence = np.zeros(len(LABELS), np.float32)
-    best = 0.0
-    for estimate in estimates:
-        scores = estimate.scores
-        if scores.labels is not None:
-            best = max(best, estimate.quality)
-            how = model.weighing[estimate.modality]
-            ratio = ratio_of(scores.labels, priors[estimate.model])
-            telling = 1 - scores.labels.get("neutral", 0.0) if how.plain else 1.0
-            evidence += how.weight * estimate.quality * telling * np.log(how.hidden + (1 - how.hidden) * ratio)
-        elif scores.arousal is not None:
-            evidence += model.excitement * estimate.quality * scores.arousal * _PLACES[:, 1]
-    shares = _shares(estimates, model)
-    return _Second(evidence, best >= MIN_QUALITY, tuple(_given(axis, shares) for axis in range(3)))
-
-
-def _shares(estimates: Sequence[AffectEstimate], model: FusionModel) -> tuple[Contributor, ...]:
-    weights = [
-        e.quality * (model.weighing[e.modality].weight if e.scores.labels is not None else model.excitement)
-        for e in estimates
-    ]
+    """What a second's estimates say together. Their shares: how far each moves the odds."""
+    pulls = [_pull(estimate, priors, model) for estimate in estimates]
+    spreads = [float(np.ptp(pull)) for pull in pulls]
+    weights = spreads if sum(spreads) > 0 else [estimate.quality for estimate in estimates]
     total = sum(weights)
-    return tuple(
+    shares = tuple(
         Contributor(e.modality, w / total if total else 0.0, e) for e, w in zip(estimates, weights, strict=True)
     )
+    best = max((e.quality for e in estimates if e.scores.labels is not None), default=0.0)
+    evidence = np.asarray(sum(pulls, np.zeros(len(LABELS), np.float32)), np.float32)
+    return _Second(evidence, best >= MIN_QUALITY, tuple(_given(axis, shares) for axis in range(3)), shares)
+
+
+def _pull(estimate: AffectEstimate, priors: Mapping[str, Mapping[Label, float]], model: FusionModel) -> F32:
+    """[labels], log-likelihood of one estimate up to a constant."""
+    scores = estimate.scores
+    if scores.labels is not None:
+        how = model.weighing[estimate.modality]
+        ratio = ratio_of(scores.labels, priors[estimate.model])
+        telling = 1 - scores.labels.get("neutral", 0.0) if how.plain else 1.0
+        return np.asarray(
+            how.weight * estimate.quality * telling * np.log(how.hidden + (1 - how.hidden) * ratio), np.float32
+        )
+    if scores.arousal is not None:
+        return np.asarray(model.excitement * estimate.quality * scores.arousal * _PLACES[:, 1], np.float32)
+    return np.zeros(len(LABELS), np.float32)
 
 
 def _given(axis: int, shares: Sequence[Contributor]) -> float | None:

@@ -130,7 +130,7 @@ class Affect:
 class Contributor:
     modality: Modality
     weight: float
-    """Share in the fused answer, in [0, 1]; the weights of a moment sum to 1."""
+    """How far it moved the odds of this second, as a share of all, in [0, 1]; the weights of a moment sum to 1."""
     estimate: AffectEstimate
 
 

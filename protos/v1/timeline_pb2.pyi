@@ -1018,7 +1018,7 @@ class Contributor(_message.Message):
     modality: Global___Modality.ValueType
     """Which modality."""
     weight: _builtins.float
-    """Share in the fused answer, in [0, 1]; the weights of a moment sum to 1."""
+    """How far it moved the odds of this second, as a share of all, in [0, 1]; the weights of a moment sum to 1."""
     @_builtins.property
     def estimate(self) -> Global___AffectEstimate:
         """What it said."""
