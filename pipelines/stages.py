@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from affectline.models.labels import Label
+from affectline.models.labels import UNKNOWN, Label
 from affectline.models.signals import Span
 from affectline.pipelines.checked_yaml import read_checked
 from affectline.pipelines.facts import find_facts
@@ -455,13 +455,17 @@ class StageAffect:
 
 
 def stage_affect(timeline: CallTimeline) -> tuple[StageAffect, ...]:
-    """Of each stage, in order, and in it of each party; a moment belongs to the stage in which its middle lies."""
+    """Of each stage, in order, and in it of each party; a moment belongs to the stage in which its middle lies.
+
+    How an agent felt is not told: it would be a score of a person at work.
+    """
+    agents = {party.id for party in timeline.participants if party.role == "agent"}
     stages = timeline.stages
     starts_us = [stage.span.start_us for stage in stages]
     moments: dict[tuple[int, str], list[Moment]] = defaultdict(list)
     cues: Counter[tuple[int, str]] = Counter()
     for moment in timeline.moments if stages else ():
-        if moment.affect.labels:
+        if moment.affect.label != UNKNOWN and moment.participant not in agents:
             middle_us = (moment.span.start_us + moment.span.end_us) // 2
             moments[max(0, bisect_right(starts_us, middle_us) - 1), moment.participant].append(moment)
     for utterance in timeline.utterances if stages else ():

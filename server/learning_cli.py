@@ -200,10 +200,12 @@ def outcome_insights(
 
     with one_sentence():
         with closing(open_store(store)) as kept, Console(stderr=True).status("reading calls …") as status:
-            calls = []
-            for each in kept.reviewed_calls():
+            calls, damaged = [], list[str]()
+            for each in kept.reviewed_calls(damaged.append):
                 calls.append(Call(each.id, features_of(each.timeline, each.accepted), each.outcomes))
                 status.update(f"reading calls: {len(calls)}")
+        for call_id in damaged:
+            typer.echo(clean(f"affectline: the timeline of {call_id} is damaged; it is left out"), err=True)
         found = Insights.of(calls, associate(calls, min_group), min_group)
         if html:
             write_whole(html, render_insights_html(found).encode())

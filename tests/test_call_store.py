@@ -306,6 +306,12 @@ def test_a_damaged_timeline_is_told(place: str, store: CallStore, data: bytes) -
     engine.dispose()
     with pytest.raises(StorageError, match="a timeline of a in the store, found a damaged one"):
         store.timeline("a")
+    store.add(CallDetails("b"), empty_timeline())
+    for call_id in "ab":
+        store.record_outcome(call_id, Outcome("csat", 4))
+    damaged: list[str] = []
+    assert [call.id for call in store.reviewed_calls(damaged.append)] == ["b"]
+    assert damaged == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,12 @@ class NotStoredError(AffectlineError):
     """What the caller speaks of is not in the store."""
 
 
+class DamagedCallError(StorageError):
+    """A stored timeline cannot be read."""
+
+    retryable = False
+
+
 class StoredAlreadyError(AffectlineError):
     """A call of this id is in the store."""
 
@@ -211,7 +217,7 @@ class CallStore:
         try:
             return from_json(gzip.decompress(data))
         except (OSError, EOFError, zlib.error, InvalidInputError) as error:
-            raise StorageError(f"expected a timeline of {call_id} in the store, found a damaged one") from error
+            raise DamagedCallError(f"expected a timeline of {call_id} in the store, found a damaged one") from error
 
     def feedback_counts(self) -> list[PolicyFeedback]:
         """By policy; of each suggestion the newest feedback counts."""
@@ -234,8 +240,8 @@ class CallStore:
             for policy in policies
         ]
 
-    def reviewed_calls(self) -> Iterator[ReviewedCall]:
-        """Calls with an outcome, by id."""
+    def reviewed_calls(self, damaged: Callable[[str], None] = lambda call_id: None) -> Iterator[ReviewedCall]:
+        """Calls with an outcome, by id; `damaged` is told of each whose timeline cannot be read."""
         with self._reading() as connection:
             outcomes: dict[str, dict[OutcomeKind, Outcome]] = {}
             for row in connection.execute(_newest(OUTCOMES, OUTCOMES.c.call_id, OUTCOMES.c.kind)):
@@ -247,7 +253,12 @@ class CallStore:
                 accepted[row.call_id] += row.verdict == "accepted"
         for call_id, by_kind in sorted(outcomes.items()):
             found = tuple(outcome for _, outcome in sorted(by_kind.items()))
-            yield ReviewedCall(call_id, self.timeline(call_id), found, accepted[call_id] if call_id in judged else None)
+            try:
+                timeline = self.timeline(call_id)
+            except DamagedCallError:
+                damaged(call_id)
+                continue
+            yield ReviewedCall(call_id, timeline, found, accepted[call_id] if call_id in judged else None)
 
     def _add_live_feedback(self, connection: Connection, details: CallDetails, timeline: CallTimeline) -> None:
         """What was said of suggestions while the call ran."""
