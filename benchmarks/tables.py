@@ -241,7 +241,13 @@ def timeline(*documents: Document) -> str:
     return f"{_table(heads, body)}\n\n{minutes:.0f} minutes of constructed calls. {_source(documents[0])}"
 
 
-TIMELINES = ("timeline_ravdess_speech", "timeline_ravdess_site", "timeline_nemo_pl", "timeline_emodb")
+TIMELINES = (
+    "timeline_ravdess_speech",
+    "timeline_ravdess_interim",
+    "timeline_ravdess_site",
+    "timeline_nemo_pl",
+    "timeline_emodb",
+)
 
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "transcript": (("transcript",), transcript),
