@@ -845,8 +845,14 @@ def upload(path: Path, **changes: Any) -> list[recordings_pb2.CreateRecordingJob
     ]
 
 
+async def send(running: Running, requests: Iterable[Any]) -> recordings_pb2.RecordingJob:
+    """With the blocking client: the asyncio one may report INTERNAL when refused while it still writes (grpc#36066)."""
+    with grpc.insecure_channel(running.address) as channel:
+        return (await asyncio.to_thread(RecordingServiceStub(channel).CreateRecordingJob, iter(requests))).job
+
+
 async def create(running: Running, path: Path, **changes: Any) -> recordings_pb2.RecordingJob:
-    return (await running.recordings.CreateRecordingJob(iter(upload(path, **changes)))).job
+    return await send(running, upload(path, **changes))
 
 
 async def watch(running: Running, job_id: str) -> list[recordings_pb2.RecordingJob]:
@@ -918,7 +924,7 @@ async def test_sending_a_request_again_gives_the_same_job(launch: Launch, wav: P
     together = await asyncio.gather(*(create(running, wav, request_id="r2") for _ in range(3)))
     assert len({job.id for job in together}) == 1
     assert (await create(running, wav)).id != (await create(running, wav)).id
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+    with pytest.raises(grpc.RpcError) as caught:
         await create(running, wav, request_id="r1", name="another call")
     assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
 
@@ -937,11 +943,8 @@ async def test_bad_uploads_leave_nothing(
     launch: Launch, wav: Path, change: Callable[[list[Any]], list[Any]], field: str
 ) -> None:
     running = await launch(max_upload_bytes=200_000)
-    # The blocking client: the asyncio one may report INTERNAL when refused while it still writes (grpc#36066).
-    with grpc.insecure_channel(running.address) as channel:
-        create_job = RecordingServiceStub(channel).CreateRecordingJob
-        with pytest.raises(grpc.RpcError) as caught:
-            await asyncio.to_thread(create_job, iter(change(upload(wav))))
+    with pytest.raises(grpc.RpcError) as caught:
+        await send(running, change(upload(wav)))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     (violation,) = details(caught.value, error_details_pb2.BadRequest).field_violations
     assert violation.field == field
@@ -959,7 +962,7 @@ async def test_jobs_wait_run_and_are_cancelled(launch: Launch, wav: Path) -> Non
     running = await launch(SlowSession, max_pending_jobs=2, max_jobs=2)
     try:
         first, second = await create(running, wav), await create(running, wav)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
+        with pytest.raises(grpc.RpcError) as caught:
             await create(running, wav)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert details(caught.value, error_details_pb2.RetryInfo).retry_delay.seconds > 0
