@@ -164,6 +164,7 @@ class ChatSession:
         moments = tuple(sorted(self._moments, key=lambda m: (m.span.start_us, m.participant)))
         utterances = tuple(self._utterances)
         end_us = max((m.span.end_us for m in moments), default=0)
+        stages = self._stages.stages(end_us)
         return CallTimeline(
             name=self._config.name,
             duration_us=end_us,
@@ -179,8 +180,8 @@ class ChatSession:
             notices=(),
             models={"text_affect": self._models.versions["text_affect"]},
             facts=find_facts(self._config.participants, utterances),
-            scores=score_parties(self._config.participants, utterances, moments, end_us, written=True),
-            stages=self._stages.stages(end_us),
+            scores=score_parties(self._config.participants, utterances, moments, end_us, stages=stages, written=True),
+            stages=stages,
             changes=change_points(moments),
         )
 

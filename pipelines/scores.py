@@ -19,6 +19,7 @@ from affectline.pipelines.timeline import (
     Participant,
     PartyScores,
     Score,
+    Stage,
     Toward,
     Trajectory,
     Utterance,
@@ -47,10 +48,10 @@ def score_parties(
     moments: Sequence[Moment],
     duration_us: int,
     *,
-    stages: Sequence[tuple[str, Span]] = (),
+    stages: Sequence[Stage] = (),
     written: bool = False,
 ) -> tuple[PartyScores, ...]:
-    """The scores of every party but agents. moments: final ones, in time order; stages: (name, when)."""
+    """The scores of every party but agents. moments: final ones, in time order."""
     quarters = _quarters(moments, duration_us, written=written)
     found = []
     for party in participants:
@@ -122,9 +123,7 @@ def _score(moments: Sequence[Moment], span: Span) -> Score:
     return Score(span, score, known_us, {label: us / known_us for label, us in sorted(by_label.items())})
 
 
-def _drivers(
-    moments: Sequence[Moment], utterances: Sequence[Utterance], stages: Sequence[tuple[str, Span]]
-) -> Iterator[Driver]:
+def _drivers(moments: Sequence[Moment], utterances: Sequence[Utterance], stages: Sequence[Stage]) -> Iterator[Driver]:
     """What goes with the party's extremes, the unpleasant ones first; the largest share of each kind first."""
     cues = [(cue.kind, u.span) for u in utterances for cue in u.cues]
     for toward, sign in TOWARDS:
@@ -132,7 +131,7 @@ def _drivers(
         shares: dict[DriverKind, Mapping[str, float]] = {
             "modality": _pulls(peaks, sign),
             "cue": _times(peaks, cues),
-            "stage": _times(peaks, stages),
+            "stage": _times(peaks, [(stage.name, stage.span) for stage in stages]),
         }
         for kind, by_name in shares.items():
             ranked = sorted(by_name.items(), key=lambda item: (-item[1], item[0]))

@@ -358,7 +358,6 @@ class CallSession:
         moments = tuple(sorted(known, key=lambda m: (m.span.start_us, m.participant)))
         utterances = tuple(sorted(self._utterances, key=lambda u: (u.span, u.participant)))
         stages = self._stages.stages(self.received_us, over=self._finished)
-        named = [(stage.name, stage.span) for stage in stages]
         return CallTimeline(
             name=self._config.name,
             duration_us=self.received_us,
@@ -378,7 +377,7 @@ class CallSession:
             feedback=tuple(sorted(self._feedback.values(), key=lambda f: (f.at_us, f.suggestion_id))),
             history=self._config.history,
             changes=change_points(moments),
-            scores=score_parties(participants, utterances, moments, self.received_us, stages=named),
+            scores=score_parties(participants, utterances, moments, self.received_us, stages=stages),
             interruptions=self._conversation.interruptions(*self._talk()),
             stages=stages,
         )

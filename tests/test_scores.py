@@ -19,6 +19,7 @@ from affectline.pipelines.timeline import (
     Participant,
     PartyScores,
     Score,
+    Stage,
     Utterance,
 )
 
@@ -147,7 +148,10 @@ def test_drivers_name_what_goes_with_the_extremes() -> None:
         *(moment(i, (0.8, "grateful"), shares=words) for i in range(20, 30)),
     ]
     utterances = [said(0, 6, "churn", "escalation"), said(6, 7, "urgency"), said(20, 30, "gratitude")]
-    stages = [("problem", Span(0, 15 * SECOND_US)), ("closing", Span(15 * SECOND_US, 30 * SECOND_US))]
+    stages = [
+        Stage("s-0", "problem", Span(0, 15 * SECOND_US), 0.8, ()),
+        Stage("s-1", "closing", Span(15 * SECOND_US, 30 * SECOND_US), 0.8, ()),
+    ]
     (found,) = score_parties([CALLER], utterances, moments, 30 * SECOND_US, stages=stages)
     assert found.drivers == (
         Driver("negative", "modality", "voice", pytest.approx(0.75)),
@@ -194,7 +198,10 @@ def test_the_share_of_a_stage_is_its_share_of_the_low_seconds(
 ) -> None:
     """(start s, length s) of each stretch of the stage, which may overlap."""
     moments = [moment(i, (-0.8 if each else 0.0, "sad")) for i, each in enumerate(low)]
-    stages = [("hold", Span(start * SECOND_US, (start + length) * SECOND_US)) for start, length in stretches]
+    stages = [
+        Stage(f"s-{k}", "hold", Span(start * SECOND_US, (start + length) * SECOND_US), 0.8, ())
+        for k, (start, length) in enumerate(stretches)
+    ]
     (found,) = score_parties([CALLER], [], moments, len(low) * SECOND_US, stages=stages)
     inside = {second for start, length in stretches for second in range(start, start + length)}
     seconds = [i for i, each in enumerate(low) if each]
