@@ -199,7 +199,9 @@ def _stage_strip(timeline: CallTimeline, axis: Axis, columns: int, step_us: floa
         )
         strip.append(" " * (start - len(strip)))
         size = after - len(strip)
-        strip.append(stage.name[:size].capitalize().ljust(size), STAGE_STYLES[number % 2])
+        room = max(0, size - 1)  # a space before the next one
+        name = stage.name if len(stage.name) <= room else f"{stage.name[: room - 1]}…" if room > 1 else ""
+        strip.append(name.capitalize().ljust(size), STAGE_STYLES[number % 2])
     return strip
 
 
