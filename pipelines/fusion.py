@@ -67,6 +67,7 @@ LEAST: Final = 1e-3
 
 _PLACES: Final = np.array([AFFECT_OF_LABEL[label] for label in LABELS], np.float32)
 """[labels, 3]."""
+_USUAL: Final = FITTED.prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class _Second:
     enough: bool
     """Whether it can be answered from."""
     given: tuple[float | None, ...]
-    """Valence, arousal, dominance of the models that give them, by their shares."""
+    """Valence, arousal, dominance of the models that give them, by their weights."""
     shares: tuple[Contributor, ...]
 
 
@@ -146,13 +147,10 @@ def fuse(
     estimates: Sequence[AffectEstimate],
     priors: Mapping[str, Mapping[Label, float]],
     model: FusionModel = FITTED,
-    *,
-    seconds: float = 1.0,
 ) -> tuple[Affect, tuple[Contributor, ...]]:
-    """The affect of a piece of input by itself, as if it lasted so many seconds; without estimates, `unknown`."""
+    """The affect of a piece of input by itself, without what came before it; without estimates, `unknown`."""
     second = _weighed(estimates, priors, model)
-    belief = _normalised(model.prior * _likelihood(seconds * second.evidence))
-    return _answer(belief, second), second.shares
+    return _answer(_normalised(model.prior * _likelihood(second.evidence)), second), second.shares
 
 
 def ratio_of(said: Mapping[Label, float], usual: Mapping[Label, float]) -> F32:
@@ -173,7 +171,7 @@ def _weighed(
     )
     best = max((e.quality for e in estimates if e.scores.labels is not None), default=0.0)
     evidence = np.asarray(sum(pulls, np.zeros(len(LABELS), np.float32)), np.float32)
-    return _Second(evidence, best >= MIN_QUALITY, tuple(_given(axis, shares) for axis in range(3)), shares)
+    return _Second(evidence, best >= MIN_QUALITY, tuple(_given(axis, estimates, model) for axis in range(3)), shares)
 
 
 def _pull(estimate: AffectEstimate, priors: Mapping[str, Mapping[Label, float]], model: FusionModel) -> F32:
@@ -191,19 +189,15 @@ def _pull(estimate: AffectEstimate, priors: Mapping[str, Mapping[Label, float]],
     return np.zeros(len(LABELS), np.float32)
 
 
-def _given(axis: int, shares: Sequence[Contributor]) -> float | None:
-    found = [
-        (share.weight, value)
-        for share in shares
-        if (
-            value := (share.estimate.scores.valence, share.estimate.scores.arousal, share.estimate.scores.dominance)[
-                axis
-            ]
-        )
-        is not None
-    ]
-    weight = sum(w for w, _ in found)
-    return sum(w * value for w, value in found) / weight if weight else None
+def _given(axis: int, estimates: Sequence[AffectEstimate], model: FusionModel) -> float | None:
+    total = weight = 0.0
+    for each in estimates:
+        value = (each.scores.valence, each.scores.arousal, each.scores.dominance)[axis]
+        if value is not None:
+            how = model.weighing[each.modality].weight if each.scores.labels is not None else model.excitement
+            total += how * each.quality * value
+            weight += how * each.quality
+    return total / weight if weight else None
 
 
 def _answer(belief: F32, second: _Second) -> Affect:
@@ -225,9 +219,6 @@ def _answer(belief: F32, second: _Second) -> Affect:
         arousal=arousal,
         dominance=dominance,
     )
-
-
-_USUAL: Final = FITTED.prior
 
 
 def _vector(labels: Mapping[Label, float]) -> F32:

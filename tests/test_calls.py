@@ -8,8 +8,6 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("sklearn", reason="needs the extra `bench` (scikit-learn)")
-
 from affectline.models.signals import F32, Span
 from affectline.pipelines.timeline import Affect
 from benchmarks.calls import LINE_HZ, BuiltCall, Stretch, build_calls

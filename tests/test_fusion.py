@@ -1,5 +1,6 @@
 """Several modalities, one answer, and the reasons kept; feelings that last, and change."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -28,6 +29,11 @@ def estimate(
     return AffectEstimate(Span(0, 1_000_000), "customer", modality, scores, quality, "model@1")
 
 
+def lasting(said: list[AffectEstimate], priors: Mapping[str, Mapping[Label, float]], *, seconds: int) -> Affect:
+    """What is felt at the end of so many seconds that all say the same."""
+    return AffectFilter(priors).step([said] * seconds)[-1][0]
+
+
 def tension(arousal: float) -> AffectEstimate:
     scores = AffectScores(None, None, arousal, None, 0.5)
     return AffectEstimate(Span(0, 1_000_000), "customer", "stress", scores, 1.0, "stress@1")
@@ -42,7 +48,7 @@ def test_without_evidence_the_answer_is_unknown() -> None:
 def test_a_turn_of_words_alone_can_say_each_label(label: Label) -> None:
     """With the prior of a model that hears a lot of one label in its data."""
     prior = {x: 0.47 if x == "neutral" else 0.23 if x == "satisfied" else 0.0375 for x in LABELS}
-    affect, _ = fuse([estimate(label, 0.97, modality="text")], {"model@1": prior}, seconds=6)
+    affect = lasting([estimate(label, 0.97, modality="text")], {"model@1": prior}, seconds=6)
     assert affect.label == label
     assert affect.probability > 0.55
 
@@ -54,7 +60,7 @@ def test_too_poor_an_input_is_no_evidence_but_stays_visible() -> None:
 
 
 def test_clear_evidence_outweighs_the_neutral_prior() -> None:
-    affect, _ = fuse([estimate("angry"), estimate("angry", modality="text")], PRIORS, seconds=2)
+    affect = lasting([estimate("angry"), estimate("angry", modality="text")], PRIORS, seconds=2)
     assert affect.label == "angry"
     assert affect.valence is not None
     assert affect.valence < -0.4
@@ -72,8 +78,8 @@ def test_a_model_that_only_repeats_its_prior_changes_nothing() -> None:
 def test_plain_words_do_not_deny_what_the_voice_says() -> None:
     usual: dict[Label, float] = {label: 0.55 if label == "neutral" else 0.05 for label in LABELS}
     plain_words = replace(estimate("neutral", 0.9, modality="text"), model="words@1")
-    voice, _ = fuse([estimate("angry")], PRIORS, seconds=3)
-    plain, _ = fuse([estimate("angry"), plain_words], PRIORS | {"words@1": usual}, seconds=3)
+    voice = lasting([estimate("angry")], PRIORS, seconds=3)
+    plain = lasting([estimate("angry"), plain_words], PRIORS | {"words@1": usual}, seconds=3)
     assert plain.label == voice.label == "angry"
 
 
