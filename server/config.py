@@ -1,6 +1,7 @@
 """Settings of the server: defaults, then a YAML file, then AFFECTLINE_* environment variables."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -9,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from affectline.models.errors import InvalidInputError
+from affectline.server.logs import LogFormat
 
 ENVIRONMENT_PREFIX = "AFFECTLINE_"
 
@@ -96,6 +98,17 @@ class ServerConfig(BaseModel):
         description="Secret of at least 16 characters under which customer references are hashed before they are kept; "
         "without one they are not kept.",
     )
+    metrics_address: str | None = Field(
+        default=None,
+        description="Address and port on which Prometheus may fetch metrics, e.g. 127.0.0.1:9464; off by default. They "
+        "are open to whoever reaches it: keep it inside.",
+    )
+    traces_endpoint: str | None = Field(
+        default=None,
+        description="OTLP/gRPC endpoint that OpenTelemetry traces go to, e.g. http://127.0.0.1:4317; needs the extra "
+        "`telemetry`; off by default.",
+    )
+    log_format: LogFormat = Field(default="text", description="`text` for people, `json` for one object per line.")
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         default=20.0, description="Seconds that running calls get to end when the server is asked to stop."
     )
@@ -107,6 +120,18 @@ class ServerConfig(BaseModel):
         if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
             raise ValueError("expected HOST:PORT with a port of 0 to 65535")
         return listen
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _metrics_host_and_port(cls, address: str | None) -> str | None:
+        return None if address is None else cls._host_and_port(address)
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _endpoint(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not re.fullmatch(r"https?://[^/\s]+/?", endpoint):
+            raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
+        return endpoint
 
     @field_validator("tls_cert", "tls_key", "tls_client_ca", "policies", "routing")
     @classmethod

@@ -20,8 +20,10 @@ from affectline.protos.v1.analyze_pb2_grpc import add_AnalyzeServiceServicer_to_
 from affectline.protos.v1.calls_pb2_grpc import add_CallServiceServicer_to_server
 from affectline.protos.v1.recordings_pb2_grpc import add_RecordingServiceServicer_to_server
 from affectline.protos.v1.routing_pb2_grpc import add_RoutingServiceServicer_to_server
+from affectline.server import logs
 from affectline.server.config import ServerConfig, load_config
 from affectline.server.engine import Engine
+from affectline.server.observing import observation
 from affectline.server.services.analyze import AnalyzeService
 from affectline.server.services.calls import CallService
 from affectline.server.services.keeper import Keeper
@@ -54,15 +56,22 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         """Opens the store; raises InvalidInputError or StorageError when it cannot be had."""
         self._config = config
-        self.sessions = Sessions(config.workers)
+        self._observation = observation(config)
+        self._close_metrics: Callable[[], None] | None = None
+        self.metrics_port: int | None = None
+        """Where metrics are served; None where they are not."""
+        self.sessions = Sessions(config.workers, self._observation.work)
         self.store = _store(config)
         keeper = Keeper(self.store)
-        self.analyze = AnalyzeService(self.sessions, config, keeper)
+        self.analyze = AnalyzeService(self.sessions, config, keeper, self._observation.observer)
         self._recordings = RecordingService(self.sessions, config, keeper)
         self._routing = RoutingService(self.sessions, config)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
-            interceptors=[_TokenCheck(config.token.get_secret_value())] if config.token else [],
+            interceptors=[
+                *self._observation.interceptors(),
+                *([_TokenCheck(config.token.get_secret_value())] if config.token else []),
+            ],
             maximum_concurrent_rpcs=config.max_calls + RPCS_BESIDE_CALLS,
             options=[
                 ("grpc.max_receive_message_length", config.max_message_bytes),
@@ -99,6 +108,14 @@ class Server:
         except RuntimeError as error:
             raise InvalidInputError(expected) from error
         await self._grpc.start()
+        if config.metrics_address and (metrics := self._observation.metrics):
+            metrics.follow(
+                running=lambda: self.analyze.running,
+                places=config.max_calls,
+                waiting=lambda: self.sessions.waiting,
+                jobs=lambda: self._recordings.pending,
+            )
+            self.metrics_port, self._close_metrics = metrics.serve(config.metrics_address)
         self._worker = asyncio.create_task(self._recordings.run())
         if not config.is_loopback and not (config.tls_cert and (config.token or config.tls_client_ca)):
             log.warning("other machines can reach %s, and not both TLS and callers' identity are on", config.listen)
@@ -106,7 +123,7 @@ class Server:
 
     async def load(self, load: Callable[[], Opener]) -> None:
         """Loads the models off the event loop and begins to serve; raises what `load` raises."""
-        await self.sessions.load(load)
+        await self.sessions.load(lambda: self._observation.opener(load()))
         await self._report(ready=True)
 
     async def stop(self) -> None:
@@ -120,6 +137,9 @@ class Server:
         self.sessions.close()
         if self.store:
             self.store.close()
+        if self._close_metrics:
+            await asyncio.to_thread(self._close_metrics)
+        await asyncio.to_thread(self._observation.close)
 
     async def _report(self, *, ready: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
@@ -181,6 +201,8 @@ async def serve(config: ServerConfig, load: Callable[[], Opener]) -> None:
     try:
         port = await server.start()
         log.info("listening on %s:%d, loading models", config.listen.rpartition(":")[0], port)
+        if config.metrics_address:
+            log.info("metrics on %s:%d", config.metrics_address.rpartition(":")[0], server.metrics_port)
         loading = asyncio.create_task(server.load(load))
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -195,7 +217,7 @@ async def serve(config: ServerConfig, load: Callable[[], Opener]) -> None:
 
 def run(config: ServerConfig) -> None:
     """Serves with the models in the store until asked to stop; raises AffectlineError."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(config.log_format)
 
     def load() -> Opener:
         return Engine(

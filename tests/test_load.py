@@ -1,34 +1,23 @@
-"""The load generator: what it takes for due, how it counts lateness, and its calls against a real server."""
+"""The load generator: its calls, and how it counts lateness."""
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("jiwer", reason="needs the extra `bench` (jiwer)")
 
-from affectline.models.registry import all_models, load_model
-from affectline.models.runtime import Runtime
-from affectline.models.signals import AudioChunk
-from affectline.models.store import Store, default_root
-from affectline.pipelines.session import CallConfig
-from affectline.pipelines.timeline import Moment, SpeechTurn
-from affectline.server.engine import Engine
 from benchmarks import load
 from benchmarks.callers import CallLog, Mark, Sound, make_calls
-from benchmarks.common import read_sound
-from benchmarks.load import PARTIES, Due, Plan
+from benchmarks.load import Due, Plan
+
+pytestmark = pytest.mark.unit
 
 CALL = Path(__file__).parents[1] / "examples" / "dealership_call.flac"
 SECOND = 1_000_000
 
 
-@pytest.mark.unit
 def test_a_recording_goes_round() -> None:
     sound = Sound("s", bytes(range(10)), 2, 8_000, "mulaw")
     assert sound.frames == 5
@@ -36,7 +25,6 @@ def test_a_recording_goes_round() -> None:
     assert sound.piece(5, 11) == bytes(range(10)) * 2 + bytes([0, 1])
 
 
-@pytest.mark.unit
 def test_calls_do_not_run_in_step() -> None:
     sound = Sound("s", bytes(16_000 * 60), 2, 8_000, "mulaw")
     made = load.callers(Plan(9, 30, True, None, (20, 100), (sound,)), 100.0)
@@ -47,7 +35,6 @@ def test_calls_do_not_run_in_step() -> None:
     assert [caller.chunk_frames for caller in made[:3]] == [160, 800, 160]
 
 
-@pytest.mark.unit
 @pytest.mark.parametrize("most", [0, 1, 2, 7, 8, 9, 31])
 @pytest.mark.parametrize("first", [1, 8])
 def test_the_search_ends_at_the_most_that_holds(first: int, most: int) -> None:
@@ -68,7 +55,6 @@ def marks(*late: float) -> Iterator[Mark]:
         yield Mark(due_s + by_s, "moment", f"m-caller-{second}", "caller", second * SECOND, (second + 1) * SECOND, True)
 
 
-@pytest.mark.unit
 def test_lateness_counts_from_when_a_result_is_due() -> None:
     due = Due([1_800_000, 2_800_000, 3_800_000], {(0, 2 * SECOND): 2_800_000}, {0, 1})
     log = CallLog(0, began_s=10.0, closed_s=30.0)
@@ -90,7 +76,6 @@ def test_lateness_counts_from_when_a_result_is_due() -> None:
     assert "moment" not in load.lags_of(log, {"caller": due}, 20, 30)
 
 
-@pytest.mark.unit
 def test_an_utterance_without_a_text_counts_as_late_only_in_a_call_that_did_not_end() -> None:
     due = {"caller": Due([], {(0, SECOND): 1_800_000}, {0})}
     ended = CallLog(0, began_s=10.0, closed_s=30.0)
@@ -99,66 +84,6 @@ def test_an_utterance_without_a_text_counts_as_late_only_in_a_call_that_did_not_
     assert load.lags_of(given_up, due, 0, 40)["transcript"] == [(pytest.approx(18.2), False)]
 
 
-@pytest.mark.integration
-def test_what_is_due_is_what_a_session_says_at_that_time() -> None:
-    pcm, rate_hz = read_sound(CALL)
-    engine = Engine(runtime=Runtime())
-    session = engine.open(CallConfig("due", PARTIES, rate_hz, "en"))
-    step = rate_hz * 32 // 1000
-    seconds: dict[str, list[int]] = {party.id: [] for party in PARTIES}
-    turns: dict[str, dict[tuple[int, int], int]] = {party.id: {} for party in PARTIES}
-    for start in range(0, pcm.shape[1], step):
-        outputs = [
-            each
-            for party in PARTIES
-            for each in session.push(
-                AudioChunk(party.channel, pcm[party.channel, start : start + step], rate_hz, start)
-            )
-        ]
-        for item in outputs:
-            if isinstance(item, Moment) and item.final:
-                seconds[item.participant].append(session.received_us)
-            elif isinstance(item, SpeechTurn):
-                turns[item.participant][item.span.start_us, item.span.end_us] = session.received_us
-    ended_us = session.received_us
-    for item in session.finish():
-        if isinstance(item, Moment):
-            seconds[item.participant].append(ended_us)
-        elif isinstance(item, SpeechTurn):
-            turns[item.participant][item.span.start_us, item.span.end_us] = ended_us
-    gate = load_model(all_models()["silero"], Store(default_root()), Runtime(threads=1))
-    for party in PARTIES:
-        due = load.due_times(gate, pcm[party.channel], rate_hz)
-        assert due.turns.keys() == turns[party.id].keys()
-        waited_us = [turns[party.id][span] - at_us for span, at_us in due.turns.items()]
-        waited_us += np.subtract(seconds[party.id], due.seconds_us).tolist()
-        assert len(due.seconds_us) == len(seconds[party.id]) == 56
-        assert min(waited_us) >= 0
-        assert max(waited_us) <= 160_000  # the resampler's delay, in whole chunks
-
-
-@pytest.mark.integration
-def test_calls_against_the_real_server_end_as_without_load(tmp_path: Path) -> None:
-    out = tmp_path / "load.json"
-    options = ["--calls", "2", "--seconds", "20", "--data", str(CALL.parent), "--language", "en", "--json", str(out)]
-    done = subprocess.run([sys.executable, "-m", "benchmarks.load", *options], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    document = json.loads(out.read_text())
-    assert document["data"]["recordings"] == [CALL.name]
-    (run,) = document["runs"]
-    assert run["statuses"] == {"OK": 2}
-    assert run["turns_unlike_segmenter"] == 0
-    assert run["partials"]["sent"] > 0
-    assert run["quality"]["words"] > 20
-    assert run["quality"]["transcript_wer_against_unloaded"] == 0
-    assert run["quality"]["labels_as_unloaded"] == 1
-    assert {"moment", "moment, first", "partial", "transcript", "timeline"} <= set(run["latency"])
-    assert run["latency"]["moment"]["never_came"] == 0
-    assert run["server"]["rss_mb"] > 100
-    assert 0 < run["callers"]["cpu_s_per_call_second"] < run["server"]["cpu_s_per_call_second"]
-
-
-@pytest.mark.unit
 def test_a_call_that_nobody_takes_says_so() -> None:
     sound = Sound("s", bytes(1_600), 2, 8_000, "mulaw")
     made = load.callers(Plan(1, 0.1, False, None, (20,), (sound,)), time.monotonic())

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from affectline.models.errors import CapacityError, InvalidInputError
+from affectline.models.observer import UNOBSERVED, Observer
 from affectline.models.signals import EncodedFrame, FrameUse
 from affectline.pipelines.outcomes import CallDetails
 from affectline.pipelines.recorded import Session
@@ -73,7 +74,10 @@ class AnalyzeService(AnalyzeServiceServicer):
     So a call holds at most one message, and the rest waits in gRPC's flow-control window at the caller.
     """
 
-    def __init__(self, sessions: Sessions, config: ServerConfig, keeper: Keeper) -> None:
+    def __init__(
+        self, sessions: Sessions, config: ServerConfig, keeper: Keeper, observer: Observer = UNOBSERVED
+    ) -> None:
+        self._observer = observer
         self._sessions = sessions
         self._config = config
         self._keeper = keeper
@@ -185,6 +189,8 @@ class AnalyzeService(AnalyzeServiceServicer):
             picture = request.HasField("video")
             if picture:
                 use = pictures.take()
+                if use != "look":
+                    self._observer.skipped("picture")
                 if use != "look" and request.video.camera not in streams:
                     continue
                 inputs = [replace(item, use=use) for item in inputs if isinstance(item, EncodedFrame)]

@@ -116,6 +116,11 @@ class RecordingService(RecordingServiceServicer):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recording")
         self._folder = TemporaryDirectory(prefix="affectline-", dir=config.spool_dir, ignore_cleanup_errors=True)
 
+    @property
+    def pending(self) -> int:
+        """Jobs that upload, wait or run."""
+        return self._uploads + sum(job.pending for job in list(self._jobs.values()))
+
     def close(self) -> None:
         for job in self._jobs.values():
             job.stop.set()
@@ -259,8 +264,7 @@ class RecordingService(RecordingServiceServicer):
 
     async def _take(self, config: wire.RecordingConfig, context: Context) -> _Job:
         _ = self._sessions.opener
-        pending = self._uploads + sum(job.pending for job in self._jobs.values())
-        if pending >= self._config.max_pending_jobs:
+        if self.pending >= self._config.max_pending_jobs:
             raise CapacityError(
                 f"expected at most {self._config.max_pending_jobs} recording jobs that wait or run, found one more"
             )

@@ -23,6 +23,7 @@ from affectline.server.wire import MessageError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
+Watched = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 RETRY_AFTER_S = 5
 
@@ -57,13 +58,21 @@ class Sessions:
     than one piece per call waits for a thread.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, watched: Watched = lambda work: work) -> None:
+        """`watched` wraps each piece of work when it is asked for."""
+        self._watched = watched
+        self._waiting: set[object] = set()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="session")
         self._opener: Opener | None = None
 
     async def load(self, load: Callable[[], Opener]) -> None:
         """Loads the models on one of the threads; raises what `load` raises."""
         self._opener = await self.run(load)
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that wait for a thread."""
+        return len(self._waiting)
 
     @property
     def opener(self) -> Opener:
@@ -73,7 +82,18 @@ class Sessions:
         return self._opener
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        asked, watched = object(), self._watched(work)
+
+        def begin() -> T:
+            self._waiting.discard(asked)
+            found: T = watched(*arguments)
+            return found
+
+        self._waiting.add(asked)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, begin)
+        finally:
+            self._waiting.discard(asked)  # cancelled before a thread was free
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
