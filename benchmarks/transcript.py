@@ -68,7 +68,7 @@ def affectline(suffix: str = "", threads: int = 2) -> Read:
     transcriber = Transcriber(*(pulled(f"whisper-base{suffix}{part}", runtime) for part in ("-encoder", "")))
 
     def read(pcm: F32, language: str) -> str:
-        found = transcriber.read(pcm, 0, language=language, usual_language=None, translate_unless=None)
+        found = transcriber.read(pcm, 0, language=language, usual_language=None)
         return found.transcription.text
 
     return read

@@ -1,6 +1,6 @@
 """What each kind of model must offer. A model is stateless and shared; a stream is stateful and per call."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 from affectline.models.labels import Label
@@ -50,10 +50,13 @@ class Recogniser(Protocol):
         language: str | None = None,
         usual_language: str | None = None,
         translate: bool = False,
+        draft: Sequence[int] = (),
     ) -> Transcription:
         """`language` None: detect it, and take the speaker's `usual_language` where that is not sure.
 
         `translate`: English text whatever was spoken (its words carry no times).
+        `draft`: `tokens` of a reading of the beginning of the same sound. They are checked: where they are right they
+        save time, where they are wrong they change nothing.
         """
         ...
 

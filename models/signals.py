@@ -135,6 +135,8 @@ class Transcription:
     """The recogniser's own belief that nothing was said, in [0, 1]."""
     runaway: bool = False
     """It fell into repetition or never ended: the text is not to be trusted."""
+    tokens: tuple[int, ...] = ()
+    """The text as the recogniser writes it: the draft of a later reading."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from affectline.pipelines.face import FaceSeconds, FaceStream
 from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import AffectFilter, fuse
 from affectline.pipelines.language import written_language
+from affectline.pipelines.pace import UNHURRIED, Pace
 from affectline.pipelines.pictures import decode, turned
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
 from affectline.pipelines.redaction import find_personal, redact
@@ -92,7 +93,9 @@ FIGURES_EVERY_US = 5_000_000
 """Conversation figures are told so often, in media time."""
 HOLD_US = 2_000_000
 """A hold of a channel that lasts so long is a stage of the call."""
-PARTIAL_EVERY_US = 1_500_000
+PARTIAL_EVERY_US, PARTIAL_SHARE = 1_500_000, 0.25
+"""A partial result comes so long after the one before; later, after this share of what has been said, so that a long
+utterance costs no more per second than a short one."""
 MIN_PARTIAL_US = 1_000_000
 NOISE_FRAMES = 100
 """Frames without speech that the noise floor is the median of."""
@@ -146,6 +149,8 @@ class CallConfig:
     cameras: tuple[Camera, ...] = ()
     history: CustomerHistory | None = None
     """What is known of the customer before the call."""
+    live: bool = False
+    """The media comes as it happens: results are due at once, and under load some work is left out; it is told."""
 
     def __post_init__(self) -> None:
         channels = [p.channel for p in self.participants]
@@ -216,7 +221,9 @@ class _Party:
         self.heard = False
         """Whether any sound came that may be used."""
         self.partial_us = 0
-        """When the last partial result of the open utterance was made."""
+        """When the last partial result of the open utterance was made …"""
+        self.draft: tuple[int, ...] = ()
+        """… and the recogniser's tokens of it."""
         self.read_until = 0
         """Sample up to which sound has been read as part of an utterance."""
         self.languages: Counter[str] = Counter()
@@ -258,12 +265,17 @@ class CallSession:
         *,
         site: FeatureStats | None = None,
         learn: Callable[[F32], None] = lambda windows: None,
+        pace: Pace = UNHURRIED,
     ) -> None:
-        """`site`: how voices usually sound here. `learn` is given the call's voice features [n, k] when it ends."""
+        """`site`: how voices usually sound here. `learn` is given the call's voice features [n, k] when it ends.
+
+        `pace`: when heavy work may be done, and what of it.
+        """
         if config.language is not None and config.language not in models.recogniser.languages:
             raise InvalidInputError(f"expected a language the recogniser knows, found {config.language!r}")
         self._config = config
         self._models = models
+        self._pace = pace
         self._site = site
         self._learn = learn
         self._windows: list[F32] = []
@@ -292,6 +304,8 @@ class CallSession:
         self._frame = 0
         """Frames that every channel has gone through."""
         self._finished = False
+        self._untranslated = False
+        """Whether there was no time to translate what was said last."""
         self._events = 0
         """Written turns, changes of consent and feedback so far."""
         self._languages: Counter[str] = Counter()
@@ -551,16 +565,36 @@ class CallSession:
             start_us,
             language=self._config.language,
             usual_language=heard_most[0][0] if heard_most else None,
-            translate_unless=self._models.text.languages if final else None,
+            translates=self._translates if final else lambda language: False,
+            # Not for a final reading: in int8 a draft can tip a near tie, and it is to be that of the recorded call.
+            draft=() if final else party.draft,
         )
+        party.draft = () if final else reading.transcription.tokens
         return pcm, start_us, reading
+
+    def _translates(self, language: str) -> bool:
+        """Whether words of this language are judged by what they mean in English."""
+        if language in self._models.text.languages:
+            return False
+        self._untranslated = not self._pace.affords("translation")
+        return not self._untranslated
 
     def _partial(self, party: _Party, start_frame: int, end_frame: int) -> Iterator[Output]:
         """Every so often, what is known of the utterance that someone is in the middle of."""
         start_us, now_us = self._frame_us(start_frame), self._frame_us(end_frame)
-        if now_us - start_us < MIN_PARTIAL_US or now_us - max(party.partial_us, start_us) < PARTIAL_EVERY_US:
+        spoken_us, waited_us = now_us - start_us, now_us - max(party.partial_us, start_us)
+        if spoken_us < MIN_PARTIAL_US or waited_us < max(PARTIAL_EVERY_US, PARTIAL_SHARE * spoken_us):
             return
         party.partial_us = now_us
+        if not self._pace.affords("partial"):
+            message = "There is more to do than time for it: some partial results are left out."
+            yield from self._notice("partials_skipped", message)
+            return
+        with self._pace.turn("partial"):
+            yield from self._tell_partial(party, start_frame, end_frame)
+
+    def _tell_partial(self, party: _Party, start_frame: int, end_frame: int) -> Iterator[Output]:
+        start_us, now_us = self._frame_us(start_frame), self._frame_us(end_frame)
         pcm, pcm_us, reading = self._read(party, start_frame, end_frame, goes_on=True, final=False)
         if not reading.transcription.text:
             return
@@ -582,7 +616,12 @@ class CallSession:
                 yield moment
 
     def _close(self, party: _Party, segment: Segment) -> Iterator[Output]:
-        """A stretch of speech has ended: everything that can be said of it."""
+        """A stretch of speech has ended."""
+        with self._pace.turn("final"):
+            yield from self._tell(party, segment)
+
+    def _tell(self, party: _Party, segment: Segment) -> Iterator[Output]:
+        """Everything that can be said of a stretch of speech."""
         name = party.participant.id
         span = Span(self._frame_us(segment.start_frame), self._frame_us(segment.end_frame))
         speech = tuple(self._speech_spans(segment))
@@ -593,6 +632,9 @@ class CallSession:
             party, segment.start_frame, segment.end_frame, goes_on=segment.goes_on, final=True
         )
         party.read_until = segment.end_frame * self._frame_samples
+        if self._untranslated:
+            message = "There is more to do than time for it: some of what was said is not translated to English."
+            yield from self._notice("translation_skipped", message)
         if float(np.mean(np.abs(pcm) > 0.98)) > 0.01:
             yield from self._notice(
                 "clipped_audio", "The recording is clipped: loudness and voice are less sure.", name
@@ -855,6 +897,7 @@ class CallSession:
         self._engine.consent(change.participant, change.consent)
         if party.withheld:
             party.segmenter.discard()
+            party.draft = ()
         if not party.participant.biometric_allowed:
             if party.snapshots:
                 party.snapshots.forget()

@@ -1,7 +1,7 @@
 """One stretch of speech to words: encode once, read, and read again over a longer window when reading ran away."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from affectline.models.ports import AcousticEncoder, Recogniser
@@ -42,22 +42,24 @@ class Transcriber:
         *,
         language: str | None,
         usual_language: str | None,
-        translate_unless: Collection[str] | None,
+        translates: Callable[[str], bool] = lambda language: False,
+        draft: Sequence[int] = (),
     ) -> Reading:
         """pcm [n] at RATE_HZ, at most the encoder's long window; `start_us` is the time of pcm[0].
 
-        translate_unless: languages that need no English translation; None translates nothing.
+        translates: whether what was said in a language is to be translated to English.
+        draft: tokens of a reading of the same sound as far as it had come.
         """
         encoding = self._encoder.encode(pcm)
-        heard = self._recogniser.transcribe(encoding, language=language, usual_language=usual_language)
+        heard = self._recogniser.transcribe(encoding, language=language, usual_language=usual_language, draft=draft)
         if heard.runaway or loops(heard.text.split(), heard.language):
             encoding = self._encoder.encode(pcm, long_window=True)
             heard = self._recogniser.transcribe(encoding, language=language, usual_language=usual_language)
         if heard.runaway or (heard.no_speech > NO_SPEECH and heard.confidence < MIN_CONFIDENCE):
-            heard = replace(heard, text="", words=())
+            heard = replace(heard, text="", words=(), tokens=())
         heard = without_loops(heard)
         translation = None
-        if translate_unless is not None and heard.text and heard.language not in translate_unless:
+        if heard.text and translates(heard.language):
             english = self._recogniser.transcribe(encoding, language=heard.language, translate=True)
             english = without_loops(replace(english, words=()))
             translation = english if english.text and not english.runaway else None

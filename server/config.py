@@ -35,12 +35,12 @@ class ServerConfig(BaseModel):
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default_factory=lambda: os.cpu_count() or 1,
-        description="Threads that analyse media; the number of cores by default.",
+        description="Utterances that are analysed at a time, one thread each; the number of cores by default.",
     )
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=16,
-        description="Live calls and written conversations at the same time; more are refused with the advice to try "
-        "again.",
+        default_factory=lambda: 16 * (os.cpu_count() or 1),
+        description="Live calls and written conversations at the same time, 16 per core by default; more, or one more "
+        "while results come late, are refused with the advice to try again.",
     )
     max_message_bytes: Annotated[int, Field(ge=4_096, le=256 * 2**20)] = Field(
         default=4 * 2**20, description="Largest message taken from a caller, in bytes."

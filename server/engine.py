@@ -17,8 +17,10 @@ from affectline.models.zoo.expression_file import expression_file
 from affectline.models.zoo.voice import trained_head
 from affectline.pipelines.chat import ChatConfig, ChatSession
 from affectline.pipelines.cues import load_cues
+from affectline.pipelines.pace import UNHURRIED
 from affectline.pipelines.policy import DEFAULT_POLICIES, load_policies
 from affectline.pipelines.session import CallConfig, CallSession, ModelSet
+from affectline.server.pace import SharedPace
 from affectline.server.site_store import SiteStore
 
 DEFAULT_MODELS: Mapping[Task, str] = {
@@ -105,14 +107,17 @@ class Engine:
         producible = {label for model in judges for label, share in model.prior.items() if share > 0}
         self.policies = load_policies(policies or DEFAULT_POLICIES, producible)
         self._sites = SiteStore(site, voice.model, voice.usual) if site else None
+        self.pace: SharedPace | None = None
+        """How the calls of a server share the processor; None where a call has it for itself."""
 
     def open(self, config: CallConfig) -> CallSession:
         """Raises InvalidInputError, or StorageError when the site baseline cannot be read."""
+        pace = (self.pace.live if config.live else self.pace.recorded) if self.pace else UNHURRIED
         if self._sites is None:
-            return CallSession(config, self.models, self.policies)
+            return CallSession(config, self.models, self.policies, pace=pace)
         stats = self._sites.stats(config.rate_hz)
         learn = partial(self._sites.learn, config.rate_hz)
-        return CallSession(config, self.models, self.policies, site=stats, learn=learn)
+        return CallSession(config, self.models, self.policies, site=stats, learn=learn, pace=pace)
 
     def open_chat(self, config: ChatConfig) -> ChatSession:
         """A written conversation."""

@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from affectline.models.errors import AffectlineError, InvalidInputError
+from affectline.models.runtime import Runtime
 from affectline.protos.v1 import analyze_pb2, calls_pb2, recordings_pb2, routing_pb2
 from affectline.protos.v1.analyze_pb2_grpc import add_AnalyzeServiceServicer_to_server
 from affectline.protos.v1.calls_pb2_grpc import add_CallServiceServicer_to_server
@@ -24,6 +25,7 @@ from affectline.server import logs
 from affectline.server.config import ServerConfig, load_config
 from affectline.server.engine import Engine
 from affectline.server.observing import observation
+from affectline.server.pace import SharedPace
 from affectline.server.services.analyze import AnalyzeService
 from affectline.server.services.calls import CallService
 from affectline.server.services.keeper import Keeper
@@ -60,7 +62,9 @@ class Server:
         self._close_metrics: Callable[[], None] | None = None
         self.metrics_port: int | None = None
         """Where metrics are served; None where they are not."""
-        self.sessions = Sessions(config.workers, self._observation.work)
+        pace = SharedPace(config.workers, observer=self._observation.observer)
+        # Each call works on a thread of its own, so that nobody's light work waits for another's turn.
+        self.sessions = Sessions(pace, config.max_calls + config.workers, self._observation.work)
         self.store = _store(config)
         keeper = Keeper(self.store)
         self.analyze = AnalyzeService(self.sessions, config, keeper, self._observation.observer)
@@ -123,7 +127,14 @@ class Server:
 
     async def load(self, load: Callable[[], Opener]) -> None:
         """Loads the models off the event loop and begins to serve; raises what `load` raises."""
-        await self.sessions.load(lambda: self._observation.opener(load()))
+
+        def begin() -> Opener:
+            opener = load()
+            if isinstance(opener, Engine):
+                opener.pace = self.sessions.pace
+            return self._observation.opener(opener)
+
+        await self.sessions.load(begin)
         await self._report(ready=True)
 
     async def stop(self) -> None:
@@ -221,6 +232,7 @@ def run(config: ServerConfig) -> None:
 
     def load() -> Opener:
         return Engine(
+            runtime=Runtime(threads=1),  # calls share the cores: a network on all of them would cost more in sum
             voice_model=config.voice_model,
             face_model=config.face_model,
             policies=config.policies,

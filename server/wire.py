@@ -320,6 +320,7 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
             interim_results=message.interim_results,
             cameras=cameras,
             history=history,
+            live=True,
         ),
         AudioFormat(_ENCODING_NAMES[message.encoding], message.sample_rate_hertz, message.audio_channel_count),
     )

@@ -7,6 +7,7 @@ transformer, exact GELU, 64 values per head, keys without bias.
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,20 @@ from onnx import TensorProto
 
 from affectline.models.convert.ctranslate2 import read_tensors
 from affectline.models.convert.graph import Graph
+from affectline.models.runtime import Runtime
 
 EARLY_LAYERS = (1, 2, 3)
 """Encoder blocks whose outputs the encoder graph exposes for voice affect."""
 HEAD_WIDTH = 64
 MEL_BANDS = 80
 SAMPLES_PER_FFT = 400
+WINDOW_FRAMES = 750
+"""Of the encoder, in 15 s: the shortest window on which the plain weights do not run away."""
+SILENT_MEL = -0.65
+"""What silence comes out as beside speech of the usual loudness (median over utterances of telephone calls)."""
 
 Tensors = dict[str, npt.NDArray[Any]]
+F32 = npt.NDArray[np.float32]
 
 
 FILES = ("encoder.onnx", "cross.onnx", "decoder.onnx", "mel_filters.npy", "tokenizer.json", "config.json")
@@ -32,7 +39,7 @@ def convert(raw_dir: Path, out_dir: Path, *, int8: bool) -> None:
     """model.bin, config.json and tokenizer.json -> FILES. Raises InvalidInputError for other weights."""
     tensors = read_tensors(raw_dir / "model.bin")
     config = json.loads((raw_dir / "config.json").read_text())
-    _encoder(tensors, int8).save(out_dir / "encoder.onnx")
+    _encoder(tensors, int8, _silence(tensors)).save(out_dir / "encoder.onnx")
     _cross(tensors, int8).save(out_dir / "cross.onnx")
     _decoder(tensors, config["alignment_heads"], int8).save(out_dir / "decoder.onnx")
     np.save(out_dir / "mel_filters.npy", mel_filters())
@@ -77,10 +84,25 @@ def _feed_forward(g: Graph, tensors: Tensors, x: str, name: str) -> str:
     return str(g.op("Add", x, _linear(g, tensors, hidden, f"{name}/linear_1")))
 
 
-def _encoder(tensors: Tensors, int8: bool) -> Graph:
-    """mel [batch, 80, 2 n] -> hidden [batch, n, width] and layer1.. of EARLY_LAYERS, likewise; any n <= 1500."""
+def _silence(tensors: Tensors) -> list[tuple[F32, F32]]:
+    """What each block of the encoder makes of a silent window: keys and values, [1, WINDOW_FRAMES, width] each."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "encoder.onnx"
+        _encoder(tensors, False, None).save(path)
+        mel = np.full((1, MEL_BANDS, 2 * WINDOW_FRAMES), SILENT_MEL, np.float32)
+        out = Runtime(("CPUExecutionProvider",)).session(path).run({"mel": mel})
+    return [(out[f"k_{i}"], out[f"v_{i}"]) for i in range(_layers(tensors, "encoder"))]
+
+
+def _encoder(tensors: Tensors, int8: bool, silence: list[tuple[F32, F32]] | None) -> Graph:
+    """mel [1, 80, 2 n] -> hidden [1, n, width] and layer1.. of EARLY_LAYERS, likewise; any n <= 1500.
+
+    Whisper knows windows padded with silence and runs away on bare ones. To compute what silence comes out as each time
+    costs most of a short window; so its keys and values are computed once (`silence`, see _silence), and up to
+    WINDOW_FRAMES the frames after the n-th are those. Without them, k_i and v_i of each block come out, too.
+    """
     g = Graph("whisper_encoder", int8=int8)
-    x = g.input("mel", ("batch", MEL_BANDS, "mel_frames"))
+    x = g.input("mel", (1, MEL_BANDS, "mel_frames"))
     for conv, stride in (("conv1", 1), ("conv2", 2)):
         weight, bias = (g.const(tensors[f"encoder/{conv}/{part}"].astype(np.float32)) for part in ("weight", "bias"))
         x = g.op("Gelu", g.op("Conv", x, weight, bias, kernel_shape=(3,), pads=(1, 1), strides=(stride,)))
@@ -92,13 +114,22 @@ def _encoder(tensors: Tensors, int8: bool) -> Graph:
     for layer in range(_layers(tensors, "encoder")):
         name = f"encoder/layer_{layer}"
         qkv = _linear(g, tensors, _norm(g, tensors, x, f"{name}/self_attention"), f"{name}/self_attention/linear_0")
-        qkv = g.op("Split", qkv, outputs=3, axis=2, num_outputs=3)
-        mixed = g.op("MultiHeadAttention", *qkv, domain="com.microsoft", num_heads=width // HEAD_WIDTH)
+        q, k, v = g.op("Split", qkv, outputs=3, axis=2, num_outputs=3)
+        if silence is None:
+            g.output(k, f"k_{layer}", (1, "frames", width))
+            g.output(v, f"v_{layer}", (1, "frames", width))
+        else:
+            bounds = (frames, g.const([WINDOW_FRAMES]), g.const([1]))
+            k, v = (
+                g.op("Concat", heard, g.op("Slice", g.const(silent), *bounds), axis=1)
+                for heard, silent in zip((k, v), silence[layer], strict=True)
+            )
+        mixed = g.op("MultiHeadAttention", q, k, v, domain="com.microsoft", num_heads=width // HEAD_WIDTH)
         x = g.op("Add", x, _linear(g, tensors, mixed, f"{name}/self_attention/linear_1"))
         x = _feed_forward(g, tensors, x, f"{name}/ffn")
         if layer + 1 in EARLY_LAYERS:
-            g.output(x, f"layer{layer + 1}", ("batch", "frames", width))
-    g.output(_norm(g, tensors, x, "encoder"), "hidden", ("batch", "frames", width))
+            g.output(x, f"layer{layer + 1}", (1, "frames", width))
+    g.output(_norm(g, tensors, x, "encoder"), "hidden", (1, "frames", width))
     return g
 
 
@@ -123,7 +154,7 @@ def _decoder(tensors: Tensors, alignment_heads: list[tuple[int, int]], int8: boo
     Outputs: logits [batch, new, vocabulary]; alignment [batch, len(alignment_heads), new, n], the
     cross-attention of the heads that follow the words' times; k_i, v_i [batch, heads, past + new, 64].
     """
-    g = Graph("whisper_decoder", int8=int8)
+    g = Graph("whisper_decoder", int8=int8, by_row=True)
     embeddings = tensors["decoder/embeddings/weight"]
     vocabulary, width = embeddings.shape
     heads = width // HEAD_WIDTH

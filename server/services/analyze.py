@@ -52,11 +52,11 @@ class PictureBudget:
         self._use: FrameUse = "look"
         self._started_s = 0.0
 
-    def take(self) -> FrameUse:
-        """What there is time for now; `done` must follow when something is done."""
+    def take(self, *, spare: bool = False) -> FrameUse:
+        """What there is time for now; `done` must follow when something is done. `spare`: nothing, for other calls."""
         self._started_s = self._clock()
         # Once it skips, until all is paid back: the frames up to the next key frame are lost anyway.
-        self._skips = self._decode_s > self._started_s + (0 if self._skips else MAX_DEBT_S)
+        self._skips = spare or self._decode_s > self._started_s + (0 if self._skips else MAX_DEBT_S)
         self._use = "skip" if self._skips else "look" if self._started_s >= self._look_s else "follow"
         return self._use
 
@@ -117,6 +117,8 @@ class AnalyzeService(AnalyzeServiceServicer):
     async def _slot(self, call: str) -> AsyncIterator[None]:
         if self.running >= self._config.max_calls:
             raise CapacityError(f"expected at most {self._config.max_calls} calls, found one more")
+        if not self._sessions.pace.affords("call"):
+            raise CapacityError("expected time for one more call, found that results of the running ones come late")
         self.running += 1
         started_s = monotonic()
         log.info("%s began, %d running", call, self.running)
@@ -188,7 +190,7 @@ class AnalyzeService(AnalyzeServiceServicer):
                 continue
             picture = request.HasField("video")
             if picture:
-                use = pictures.take()
+                use = pictures.take(spare=not self._sessions.pace.affords("picture"))
                 if use != "look":
                     self._observer.skipped("picture")
                 if use != "look" and request.video.camera not in streams:

@@ -19,6 +19,7 @@ from affectline.models.errors import AffectlineError, CapacityError, InvalidInpu
 from affectline.pipelines.chat import Chat, ChatConfig
 from affectline.pipelines.recorded import Session
 from affectline.pipelines.session import CallConfig
+from affectline.server.pace import SharedPace
 from affectline.server.wire import MessageError
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -58,11 +59,12 @@ class Sessions:
     than one piece per call waits for a thread.
     """
 
-    def __init__(self, workers: int, watched: Watched = lambda work: work) -> None:
-        """`watched` wraps each piece of work when it is asked for."""
+    def __init__(self, pace: SharedPace, threads: int, watched: Watched = lambda work: work) -> None:
+        """`pace`: when heavy work gets its turn. `watched` wraps each piece of work when it is asked for."""
+        self.pace = pace
         self._watched = watched
         self._waiting: set[object] = set()
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="session")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="session")
         self._opener: Opener | None = None
 
     async def load(self, load: Callable[[], Opener]) -> None:

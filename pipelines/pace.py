@@ -1,0 +1,32 @@
+"""What a call asks before it does heavy work: when there is a place for it, and whether there is time for it at all."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Literal, Protocol
+
+Work = Literal["final", "partial", "translation", "picture"]
+"""An utterance's final results, the partial ones before, their translation to English, the look at a picture."""
+
+
+class Pace(Protocol):
+    """Shared by the calls that run at a time; called from their threads."""
+
+    def turn(self, work: Work) -> AbstractContextManager[None]:
+        """Waits for a place; heavy work is done within."""
+        ...
+
+    def affords(self, work: Work) -> bool:
+        """Whether there is time for work that a call can do without; `final` always."""
+        ...
+
+
+class Unhurried:
+    """One call has the machine for itself."""
+
+    def turn(self, work: Work) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def affords(self, work: Work) -> bool:
+        return True
+
+
+UNHURRIED: Final[Pace] = Unhurried()
