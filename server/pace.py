@@ -13,14 +13,15 @@ from affectline.pipelines.pace import Work
 
 Kind = Work | Literal["call"]
 
-LIMITS_S: Final[Mapping[Kind, float]] = {"picture": 0.25, "partial": 0.4, "translation": 0.6, "call": 0.8}
-"""Final results wait so long for their turn before this kind of work is left out, or a new call is refused.
+LIMITS_S: Final[Mapping[Kind, float]] = {"picture": 0.4, "partial": 0.5, "translation": 0.7, "call": 0.9}
+"""Final results take so long, the wait for their turn included, before this kind of work is left out, or a new call is
+refused.
 
 In the order in which a call misses it least; by convention, below the second within which results should come."""
-CALM: Final = 0.5
-"""It is done again when they wait less than this part of the limit."""
+CALM: Final = 0.6
+"""It is done again when they take less than this part of the limit."""
 MEMORY_S: Final = 5.0
-"""A wait counts for so long."""
+"""What one took counts for so long."""
 _RANKS: Final[Mapping[Work, int]] = {"final": 0, "translation": 0, "partial": 1, "picture": 2}
 _RECORDED: Final = 3
 """Recordings wait for every live call."""
@@ -35,18 +36,20 @@ class SharedPace:
         self._observer = observer
         self._clock = clock
         self._changed = Condition()
-        self._queue: list[tuple[int, int, float]] = []
-        """Those that wait: rank, number, since when; bounded by the threads there are."""
+        self._queue: list[tuple[int, int]] = []
+        """Those that wait: rank and number; bounded by the threads there are."""
         self._numbers = count()
-        self._waits: list[tuple[float, float]] = []
-        """When finals of live calls got their turn, and after how long; of the last MEMORY_S."""
+        self._under_way: dict[int, float] = {}
+        """Number -> since when, of finals of live calls that wait or have their turn."""
+        self._took: list[tuple[float, float]] = []
+        """When finals of live calls were done, and what they took; of the last MEMORY_S."""
         self._left_out: set[Kind] = set()
         self.live = _LivePace(self)
         self.recorded = _RecordedPace(self)
 
     @property
     def lag_s(self) -> float:
-        """The longest that a final result of a live call waited for its turn lately, or has been waiting for."""
+        """The longest that a final result of a live call took lately, or has been taking."""
         with self._changed:
             return self._lag_s()
 
@@ -65,29 +68,29 @@ class SharedPace:
 
     @contextmanager
     def turn(self, rank: int) -> Iterator[None]:
-        since_s = self._clock()
         with self._changed:
-            me = (rank, next(self._numbers), since_s)
+            me = (rank, next(self._numbers))
+            if rank == _RANKS["final"]:
+                self._under_way[me[1]] = self._clock()
             heapq.heappush(self._queue, me)
             while self._free == 0 or self._queue[0] is not me:
                 self._changed.wait()
             heapq.heappop(self._queue)
             self._free -= 1
-            if rank == _RANKS["final"]:
-                self._waits.append((self._clock(), self._clock() - since_s))
             self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
                 self._free += 1
+                if (since_s := self._under_way.pop(me[1], None)) is not None:
+                    self._took.append((self._clock(), self._clock() - since_s))
                 self._changed.notify_all()
 
     def _lag_s(self) -> float:
         now_s = self._clock()
-        self._waits = [(at_s, wait_s) for at_s, wait_s in self._waits if at_s > now_s - MEMORY_S]
-        waiting = (now_s - since_s for rank, _, since_s in self._queue if rank == _RANKS["final"])
-        return max((*waiting, *(wait_s for _, wait_s in self._waits)), default=0.0)
+        self._took = [(at_s, took_s) for at_s, took_s in self._took if at_s > now_s - MEMORY_S]
+        return max((*(now_s - s for s in self._under_way.values()), *(took_s for _, took_s in self._took)), default=0.0)
 
 
 class _LivePace:

@@ -137,5 +137,5 @@ def test_what_was_left_out_stays_so_until_it_is_calm() -> None:
         (0.3 * limit_s, True),
         (0.8 * limit_s, True),
     ):
-        pace._waits = [(clock.now_s, wait_s)]
+        pace._took = [(clock.now_s, wait_s)]
         assert pace.affords("partial") is affords
