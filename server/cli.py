@@ -25,7 +25,7 @@ from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, ope
 from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
-from affectline.server import learning_cli, models_cli, policies_cli, recommend_cli, train_cli
+from affectline.server import learning_cli, models_cli, policies_cli, recommend_cli, train_cli, tune_cli
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
@@ -44,6 +44,7 @@ app.add_typer(train_cli.app, name="train")
 app.add_typer(learning_cli.outcomes, name="outcomes")
 app.add_typer(learning_cli.insights, name="insights")
 app.command()(learning_cli.feedback)
+app.command()(tune_cli.tune)
 
 T = TypeVar("T")
 

@@ -37,6 +37,11 @@ class ServerConfig(BaseModel):
         default_factory=lambda: os.cpu_count() or 1,
         description="Utterances that are analysed at a time, one thread each; the number of cores by default.",
     )
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1,
+        description="Threads of one network call. Calls share the cores, so one is best where several run; "
+        "`affectline tune` measures it.",
+    )
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default_factory=lambda: 16 * (os.cpu_count() or 1),
         description="Live calls and written conversations at the same time, 16 per core by default; more, or one more "

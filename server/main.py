@@ -232,7 +232,7 @@ def run(config: ServerConfig) -> None:
 
     def load() -> Opener:
         return Engine(
-            runtime=Runtime(threads=1),  # calls share the cores: a network on all of them would cost more in sum
+            runtime=Runtime(threads=config.threads),
             voice_model=config.voice_model,
             face_model=config.face_model,
             policies=config.policies,

@@ -30,10 +30,19 @@ _RECORDED: Final = 3
 class SharedPace:
     """`live` and `recorded` are what sessions are opened with."""
 
-    def __init__(self, places: int, *, observer: Observer = UNOBSERVED, clock: Callable[[], float] = monotonic) -> None:
-        """places: pieces of heavy work at a time. clock: seconds, going forward."""
+    def __init__(
+        self,
+        places: int,
+        *,
+        observer: Observer = UNOBSERVED,
+        took: Callable[[float], None] = lambda seconds: None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """places: pieces of heavy work at a time. took: is told what each final result took. clock: seconds, going
+        forward."""
         self._free = places
         self._observer = observer
+        self._tell_took = took
         self._clock = clock
         self._changed = Condition()
         self._queue: list[tuple[int, int]] = []
@@ -84,7 +93,9 @@ class SharedPace:
             with self._changed:
                 self._free += 1
                 if (since_s := self._under_way.pop(me[1], None)) is not None:
-                    self._took.append((self._clock(), self._clock() - since_s))
+                    now_s = self._clock()
+                    self._took.append((now_s, now_s - since_s))
+                    self._tell_took(now_s - since_s)
                 self._changed.notify_all()
 
     def _lag_s(self) -> float:
