@@ -15,6 +15,21 @@ DELAY_BUCKETS_S: Final = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20
 """Up to beyond the longest utterance, for whose end a moment waits."""
 BATCH_BUCKETS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
+NOTHING_CAME: Final = frozenset(
+    (
+        "no speech",
+        "speech too short",
+        "no words recognised",
+        "no video",
+        "no picture",
+        "no sound",
+        "hold",
+        "mute",
+        "loss",
+    )
+)
+"""Reasons of absences for which nobody is to blame."""
+
 
 class Metrics:
     """One registry per server. All methods may be called from any thread; it is an observer.Observer too."""
@@ -53,7 +68,9 @@ class Metrics:
             "Time from the end of a second of a live call to its final moment; waits for the end of an utterance.",
             DELAY_BUCKETS_S,
         )
-        self._modality = counter("modality_moments", "Final moments with and without a modality.", "modality", "state")
+        self._modality = counter(
+            "modality_moments", "Final moments, by what became of a modality.", "modality", "state"
+        )
         self._utterances = counter("utterances", "Final utterances.")
         self._suggestions = counter("suggestions", "Suggestions made.", "kind")
         self._notices = counter("notices", "Notices on timelines: what limits them.", "code")
@@ -117,7 +134,7 @@ class Metrics:
                 for contributor in item.contributors:
                     self._modality.labels(contributor.modality, "present").inc()
                 for absence in item.absent:
-                    self._modality.labels(absence.modality, "absent").inc()
+                    self._modality.labels(absence.modality, _state(absence.reason)).inc()
             case Utterance(final=True):
                 self._utterances.inc()
             case Suggestion(revision=0):
@@ -134,3 +151,10 @@ class Metrics:
 
     def skipped(self, work: str, count: int = 1) -> None:
         self._skipped.labels(work).inc(count)
+
+
+def _state(reason: str) -> str:
+    """Of an absence: `withheld` (not allowed), `no_input` (nothing came) or `unfit` (it came and could not be used)."""
+    if reason.startswith("consent ") or reason.endswith(" is not analysed"):
+        return "withheld"
+    return "no_input" if reason in NOTHING_CAME else "unfit"
