@@ -345,3 +345,18 @@ def test_spans_arrive_over_otlp_when_the_server_stops() -> None:
     inner, outer = resource.scope_spans[0].spans
     assert (inner.name, outer.name, inner.parent_span_id) == ("recogniser", "Analyze", outer.span_id)
     assert "Thaddeus" not in str(sent)
+
+
+def test_the_dashboards_panels_lie_side_by_side() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for place in (panel["gridPos"] for panel in panels):
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
