@@ -27,7 +27,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,6 +93,8 @@ class Plan:
     language: str | None
     chunks_ms: tuple[int, ...]
     sounds: tuple[Sound, ...]
+    patience_s: float = PATIENCE_S
+    """A call that has not ended so long after its last sample is given up."""
 
 
 def read_calls(data: Path, encoding: str) -> tuple[list[Sound], list[str]]:
@@ -122,14 +124,7 @@ def call_config(plan: Plan, sound: Sound, number: int) -> CallConfig:
     return CallConfig(f"load {number}", PARTIES, sound.rate_hz, plan.language, interim_results=plan.interim)
 
 
-def callers(
-    plan: Plan,
-    start_s: float,
-    *,
-    speed: float | None = 1.0,
-    ramp_s: float | None = None,
-    patience_s: float = PATIENCE_S,
-) -> list[Caller]:
+def callers(plan: Plan, start_s: float, *, speed: float | None = 1.0, ramp_s: float | None = None) -> list[Caller]:
     """The plan's calls; they begin one after the other within `ramp_s`."""
     ramp_s = min(RAMP_S, plan.seconds / 3) if ramp_s is None else ramp_s
     made = []
@@ -146,7 +141,7 @@ def callers(
                 frames=round(plan.seconds * sound.rate_hz),
                 chunk_frames=plan.chunks_ms[number % len(plan.chunks_ms)] * sound.rate_hz // 1000,
                 start_s=start_s + ramp_s * number / plan.calls,
-                patience_s=patience_s,
+                patience_s=plan.patience_s,
                 speed=speed,
             )
         )
@@ -287,8 +282,8 @@ def cost(seen: Sequence[Usage], calls: int, base: Usage) -> dict[str, Any]:
 
 
 def warm_up(served: Served, plan: Plan) -> None:
-    one = Plan(1, WARM_UP_S, plan.interim, plan.language, plan.chunks_ms, plan.sounds)
-    made = callers(one, time.monotonic(), speed=None, patience_s=WARM_UP_PATIENCE_S)
+    one = replace(plan, calls=1, seconds=WARM_UP_S, patience_s=WARM_UP_PATIENCE_S)
+    made = callers(one, time.monotonic(), speed=None)
     (log,) = make_calls(served.address, made, plan.sounds, token()).logs
     if log.status != "OK":
         raise SystemExit(f"expected a call to go through, found {log.status}")
@@ -467,6 +462,9 @@ def main() -> None:
     parser.add_argument(
         "--chunk-ms", type=int, nargs="+", default=list(CHUNKS_MS), metavar="MS", help="calls take turns; %(default)s"
     )
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_S, metavar="S", help="for a call to end; %(default)s when absent"
+    )
     parser.add_argument("--quality", type=int, default=2, metavar="K", help="calls compared with an unloaded analysis")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     args = parser.parse_args()
@@ -477,7 +475,8 @@ def main() -> None:
     runs: list[dict[str, Any]] = []
 
     def measure(calls: int) -> bool:
-        plan = Plan(calls, args.seconds, args.interim, args.language, tuple(args.chunk_ms), tuple(sounds))
+        chunks_ms = tuple(args.chunk_ms)
+        plan = Plan(calls, args.seconds, args.interim, args.language, chunks_ms, tuple(sounds), args.patience)
         with serving(args.server, {"max_calls": calls}) as served:
             figures, made, done = run(served, plan, gate)
             if served.load_s is not None:

@@ -35,7 +35,7 @@ def measure(plan: Plan, speed: float | None) -> dict[str, Any]:
         warm_up(served, plan)
         before = served.usage()
         with Watch(served) as watch:
-            made = callers(plan, time.monotonic(), speed=speed, ramp_s=0, patience_s=PATIENCE_S)
+            made = callers(plan, time.monotonic(), speed=speed, ramp_s=0)
             calls = make_calls(served.address, made, plan.sounds, token())
         after = served.usage()
     assert before is not None
@@ -82,7 +82,7 @@ def main() -> None:
     whole_s = sound.frames / sound.rate_hz
 
     def plan(calls: int, seconds: float) -> Plan:
-        return Plan(calls, seconds, args.interim, "en", (100,), (sound,))
+        return Plan(calls, seconds, args.interim, "en", (100,), (sound,), PATIENCE_S)
 
     by_number = [measure(plan(calls, whole_s), args.speed) for calls in args.calls]
     by_length = [measure(plan(1, round(m * 60 / whole_s) * whole_s or whole_s), args.speed) for m in args.minutes]

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from affectline.server.config import ENVIRONMENT_PREFIX
 
-READY_WITHIN_S: Final = 180.0
+READY_WITHIN_S: Final = 600.0
 SAMPLE_EVERY_S: Final = 0.5
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")

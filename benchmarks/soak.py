@@ -39,7 +39,7 @@ def schedule(plan: Plan, start_s: float, length_s: float) -> list[Caller]:
     """One call after the other on each of the plan's lines."""
     rng = np.random.default_rng(SEED)
     made: list[Caller] = []
-    for line in callers(plan, start_s, patience_s=PATIENCE_S):
+    for line in callers(plan, start_s):
         now_s = line.start_s
         while (seconds := float(rng.uniform(*CALL_S))) < start_s + length_s - now_s:
             sound = plan.sounds[line.sound]
@@ -77,7 +77,7 @@ def growth(seen: Sequence[Usage], field: str) -> dict[str, Any]:
     points = blocks(seen, field)
     settled = points[int(len(points) * SETTLED) :]
     minutes, values = zip(*settled, strict=True)
-    slope, _, low, high = theilslopes(values, minutes)
+    slope, _, low, high = map(float, theilslopes(values, minutes))
     return {
         "first": round(settled[0][1], 1),
         "last": round(settled[-1][1], 1),
@@ -98,7 +98,7 @@ def main() -> None:
     if args.minutes < 4:
         parser.error("expected 4 minutes or more: a shorter run tells nothing of growth")
     sounds, _ = read_calls(args.data, "mulaw")
-    plan = Plan(args.calls, CALL_S[1], True, "en", (100,), tuple(sounds))
+    plan = Plan(args.calls, CALL_S[1], True, "en", (100,), tuple(sounds), PATIENCE_S)
     # Twice the places: a call that ends late does not make the next one be refused.
     with serving(settings={"max_calls": 2 * args.calls}) as served:
         warm_up(served, plan)
@@ -124,6 +124,8 @@ def main() -> None:
     }
     for key, value in results.items():
         print(f"{key}: {value}")
+    if late := results["statuses"].get("GIVEN_UP", 0):
+        print(f"{late} calls were given up: the machine is too busy for {args.calls} calls, and this says little")
     low, high = results["rss_mb"]["per_hour_95"]
     headline = {
         "calls": len(made),

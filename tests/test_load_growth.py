@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("jiwer", reason="needs the extra `bench` (jiwer)")
 
 from affectline.protos.v1 import analyze_pb2
-from benchmarks import scale, soak
+from benchmarks import scale, soak, tables
 from benchmarks.callers import Sound
 from benchmarks.load import Plan
 from benchmarks.serving import Usage, usage
@@ -68,3 +68,27 @@ def test_the_kernel_counts_this_process() -> None:
     assert after.threads >= 1
     with pytest.raises(OSError, match="No such file"):
         usage(2**22 + 1)
+
+
+MACHINE = {"command": "python -m benchmarks.x", "cpu": "c", "cores": 2, "memory_gb": 8, "python": "3", "versions": {}}
+
+
+def test_growth_and_cost_are_shown() -> None:
+    held = {key: soak.growth(seen([600.0] * 2_400), key) for key in ("rss_mb", "handles", "threads")}
+    idle = {"rss_mb": 580.0, "handles": 30, "threads": 20}
+    document = {"environment": MACHINE, "minutes": 60, "calls": 90, "calls_at_a_time": 2, **held}
+    shown = tables.soak({**document, "idle_before": idle, "idle_after": idle})
+    assert "| memory, MB | 580 | 600 | 580 | 0.0 (0.0 to 0.0) |" in shown
+    row = {"calls": 4, "minutes": 1.0, "cpu_s_per_call_minute": 2.5, "rss_peak_mb": 640.0, "rss_per_call_mb": 12.0}
+    shown = tables.scale({"environment": MACHINE, "by_number": [row, row], "by_length": [], "spread_by_number": 0.04})
+    assert "| 4 calls | 2.50 s | 640 MB | 12.0 MB |" in shown
+    assert "Cost by number within 4% of the mean." in shown
+
+
+def test_wired_stacks_are_shown_beside_ours() -> None:
+    ours = {"system": "affectline", "call_cpu_rtf": 0.04, "call_rtf": 0.03, "wer": 0.01, "peak_mb": 600}
+    known = {"polarity_recall": 0.5, "polarity_recall_95": [0.4, 0.6]}
+    data = {"call": "c", "parties": 2, "name": "d", "clips": 9, "speakers": 3}
+    wired = {**ours, "system": "wired", "call_cpu_rtf": 0.12}
+    document = {"environment": MACHINE, "data": data, "threads": 2, "results": [{**ours, **known}, {**wired, **known}]}
+    assert "| wired | 0.120 | 3.0× | 0.030 | 1.0% | 0.50 (0.40 to 0.60) | 600 MB |" in tables.peers(document)
