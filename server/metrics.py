@@ -48,8 +48,10 @@ class Metrics:
             return Histogram(f"affectline_{name}", what, labels, buckets=buckets, registry=self.registry)
 
         self._stage = histogram("stage_seconds", "Time a model took for one input.", STAGE_BUCKETS_S, "stage")
-        self._wait = histogram("thread_wait_seconds", "Time work waited for a thread.", STAGE_BUCKETS_S)
+        self._thread_wait = histogram("thread_wait_seconds", "Time work waited for a thread.", STAGE_BUCKETS_S)
         self._waiting = gauge("work_waiting", "Pieces of work that wait for a thread.")
+        self._turn_wait = histogram("turn_wait_seconds", "Time work waited for its turn.", STAGE_BUCKETS_S, "work")
+        self._turns_waiting = gauge("turns_waiting", "Pieces of work that wait for their turn.")
         self._batch = histogram("batch_size", "Inputs that went through a network together.", BATCH_BUCKETS, "network")
         self._batch_waiting = gauge("batch_waiting", "Inputs left for a network's next batch.", "network")
         self._skipped = counter("skipped", "Work left out for want of time.", "work")
@@ -111,8 +113,8 @@ class Metrics:
     def stage(self, stage: str, took_s: float) -> None:
         self._stage.labels(stage).observe(took_s)
 
-    def waited(self, seconds: float) -> None:
-        self._wait.observe(seconds)
+    def thread_came(self, after_s: float) -> None:
+        self._thread_wait.observe(after_s)
 
     def rpc_started(self, method: str) -> None:
         self._started.labels(method).inc()
@@ -151,6 +153,10 @@ class Metrics:
 
     def skipped(self, work: str, count: int = 1) -> None:
         self._skipped.labels(work).inc(count)
+
+    def waited(self, work: str, seconds: float, left: int) -> None:
+        self._turn_wait.labels(work).observe(seconds)
+        self._turns_waiting.set(left)
 
 
 def _state(reason: str) -> str:
