@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -112,6 +113,7 @@ def serving(address: str | None = None, settings: Mapping[str, object] | None = 
         _wait_until_served(address, None)
         yield Served(address, None, None)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server goes, too
     given = {"listen": "127.0.0.1:0", **(settings or {})}
     ours = {ENVIRONMENT_PREFIX + name.upper(): str(value) for name, value in given.items()}
     with tempfile.TemporaryFile() as said:
