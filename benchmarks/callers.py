@@ -71,6 +71,8 @@ class Caller:
     """After its last sample a call that has not ended is given up."""
     speed: float | None = 1.0
     """Times real time; None sends as fast as the server takes it."""
+    breaks_off: bool = False
+    """It goes without a word after its last sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,16 @@ class Calls:
     """User and system time of the callers' processes while they made calls."""
 
 
-def make_calls(address: str, callers: Sequence[Caller], sounds: Sequence[Sound], token: str | None = None) -> Calls:
-    """Makes all calls and waits until they are over."""
-    groups = -(-len(callers) // CALLS_PER_PROCESS)
+def make_calls(
+    address: str,
+    callers: Sequence[Caller],
+    sounds: Sequence[Sound],
+    token: str | None = None,
+    *,
+    processes: int | None = None,
+) -> Calls:
+    """Makes all calls and waits until they are over; one process for 16 of them unless told otherwise."""
+    groups = processes or -(-len(callers) // CALLS_PER_PROCESS)
     with ProcessPoolExecutor(groups, multiprocessing.get_context("spawn")) as pool:
         waiting = [pool.submit(_group, address, callers[g::groups], sounds, token) for g in range(groups)]
         done = [each.result() for each in waiting]
@@ -157,6 +166,10 @@ async def _call(stub: Any, caller: Caller, sound: Sound, token: str | None) -> C
             await _receive(call, log)
     except grpc.aio.AioRpcError as error:
         log.status = error.code().name
+    except asyncio.CancelledError:
+        if not caller.breaks_off:
+            raise
+        log.status = "BROKE_OFF"
     except TimeoutError:
         log.status = "GIVEN_UP"
     finally:
@@ -185,6 +198,9 @@ async def _send(call: Any, caller: Caller, sound: Sound, log: CallLog) -> None:
             free_s = time.monotonic()
             log.blocked_s += free_s - before_s
             sent += frames
+        if caller.breaks_off:
+            call.cancel()
+            return
         await call.write(analyze_pb2.AnalyzeRequest(end=analyze_pb2.End()))
         log.said_end_s = time.monotonic()
         await call.done_writing()

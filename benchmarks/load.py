@@ -1,6 +1,6 @@
 """Live calls against the real server: how late its answers are, what they cost, and how many calls it carries.
 
-    python -m benchmarks.load --calls N [--seconds S] [--data DIR] [--server ADDRESS] [--search] [--json FILE]
+    python -m benchmarks.load --calls N … [--seconds S] [--data DIR] [--server ADDRESS] [--search] [--json FILE]
 
 Starts `affectline serve` in a process of its own, or takes the server at ADDRESS, and streams two-party recordings to
 it in real time from other processes. A call begins somewhere in a recording and goes round in it, so calls do not run
@@ -27,7 +27,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +62,7 @@ SETTLE_S: Final = 3.0
 """After the last beginning, before figures count."""
 WARM_UP_S: Final = 20.0
 """Of a call before the measured ones, so that every network has run."""
+WARM_UP_PATIENCE_S: Final = 600.0
 PATIENCE_S: Final = 20.0
 OTHERS_CORES: Final = 0.2
 """Busy with other programs, from which on times are doubtful."""
@@ -92,6 +93,8 @@ class Plan:
     language: str | None
     chunks_ms: tuple[int, ...]
     sounds: tuple[Sound, ...]
+    patience_s: float = PATIENCE_S
+    """A call that has not ended so long after its last sample is given up."""
 
 
 def read_calls(data: Path, encoding: str) -> tuple[list[Sound], list[str]]:
@@ -122,6 +125,7 @@ def call_config(plan: Plan, sound: Sound, number: int) -> CallConfig:
 
 
 def callers(plan: Plan, start_s: float, *, speed: float | None = 1.0, ramp_s: float | None = None) -> list[Caller]:
+    """The plan's calls; they begin one after the other within `ramp_s`."""
     ramp_s = min(RAMP_S, plan.seconds / 3) if ramp_s is None else ramp_s
     made = []
     for number in range(plan.calls):
@@ -137,7 +141,7 @@ def callers(plan: Plan, start_s: float, *, speed: float | None = 1.0, ramp_s: fl
                 frames=round(plan.seconds * sound.rate_hz),
                 chunk_frames=plan.chunks_ms[number % len(plan.chunks_ms)] * sound.rate_hz // 1000,
                 start_s=start_s + ramp_s * number / plan.calls,
-                patience_s=PATIENCE_S,
+                patience_s=plan.patience_s,
                 speed=speed,
             )
         )
@@ -278,8 +282,9 @@ def cost(seen: Sequence[Usage], calls: int, base: Usage) -> dict[str, Any]:
 
 
 def warm_up(served: Served, plan: Plan) -> None:
-    one = Plan(1, WARM_UP_S, plan.interim, plan.language, plan.chunks_ms, plan.sounds)
-    (log,) = make_calls(served.address, callers(one, time.monotonic(), speed=None), plan.sounds, token()).logs
+    one = replace(plan, calls=1, seconds=WARM_UP_S, patience_s=WARM_UP_PATIENCE_S)
+    made = callers(one, time.monotonic(), speed=None)
+    (log,) = make_calls(served.address, made, plan.sounds, token()).logs
     if log.status != "OK":
         raise SystemExit(f"expected a call to go through, found {log.status}")
 
@@ -443,7 +448,7 @@ def search(first: int, holds_at: Callable[[int], bool], most: int = 1_000) -> in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Live calls against the real server.")
-    parser.add_argument("--calls", type=int, default=8, metavar="N", help="at the same time; %(default)s when absent")
+    parser.add_argument("--calls", type=int, nargs="+", default=[8], metavar="N", help="at a time; several in turn")
     parser.add_argument("--seconds", type=float, default=90, metavar="S", help="length of a call; %(default)s")
     folder = Path("../shared/data/call_center_en")
     parser.add_argument("--data", type=Path, default=folder, metavar="DIR", help="recordings; %(default)s when absent")
@@ -457,17 +462,21 @@ def main() -> None:
     parser.add_argument(
         "--chunk-ms", type=int, nargs="+", default=list(CHUNKS_MS), metavar="MS", help="calls take turns; %(default)s"
     )
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_S, metavar="S", help="for a call to end; %(default)s when absent"
+    )
     parser.add_argument("--quality", type=int, default=2, metavar="K", help="calls compared with an unloaded analysis")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     args = parser.parse_args()
-    if args.calls < 1 or args.seconds <= 0 or min(args.chunk_ms) < 1:
+    if min(args.calls) < 1 or args.seconds <= 0 or min(args.chunk_ms) < 1:
         parser.error("expected at least one call, and lengths above 0")
     sounds, left_out = read_calls(args.data, args.encoding)
     gate: SpeechGate = pulled("silero", Runtime(threads=1))
     runs: list[dict[str, Any]] = []
 
     def measure(calls: int) -> bool:
-        plan = Plan(calls, args.seconds, args.interim, args.language, tuple(args.chunk_ms), tuple(sounds))
+        chunks_ms = tuple(args.chunk_ms)
+        plan = Plan(calls, args.seconds, args.interim, args.language, chunks_ms, tuple(sounds), args.patience)
         with serving(args.server, {"max_calls": calls}) as served:
             figures, made, done = run(served, plan, gate)
             if served.load_s is not None:
@@ -480,13 +489,14 @@ def main() -> None:
 
     headline: dict[str, Any] = {}
     if args.search:
-        best = search(args.calls, measure)
+        best = search(args.calls[0], measure)
         headline["most_calls"] = best
         shown = next((each for each in runs if each["calls"] == best), runs[-1])
     else:
-        measure(args.calls)
+        for calls in args.calls:
+            measure(calls)
         shown = runs[-1]
-        headline["calls"] = args.calls
+        headline["calls"] = args.calls[-1]
     late = shown["latency"]
     for name in ("moment", "transcript"):
         headline[f"{name}_p95_s"] = late[name]["p95_s"] if name in late else None

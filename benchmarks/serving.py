@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from affectline.server.config import ENVIRONMENT_PREFIX
 
-READY_WITHIN_S: Final = 180.0
+READY_WITHIN_S: Final = 600.0
 SAMPLE_EVERY_S: Final = 0.5
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -112,6 +113,7 @@ def serving(address: str | None = None, settings: Mapping[str, object] | None = 
         _wait_until_served(address, None)
         yield Served(address, None, None)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server goes, too
     given = {"listen": "127.0.0.1:0", **(settings or {})}
     ours = {ENVIRONMENT_PREFIX + name.upper(): str(value) for name, value in given.items()}
     with tempfile.TemporaryFile() as said:

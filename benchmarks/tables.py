@@ -241,6 +241,146 @@ def timeline(*documents: Document) -> str:
     return f"{_table(heads, body)}\n\n{minutes:.0f} minutes of constructed calls. {_source(documents[0])}"
 
 
+def load(document: Document) -> str:
+    """Lateness, cost and quality of live calls, a column per run."""
+    runs = sorted(document["runs"], key=lambda run: int(run["calls"]))
+    heads = ["live calls at the same time", *(str(run["calls"]) for run in runs)]
+    names = {
+        "moment": "final moment after it is due, p50 / p95 / p99",
+        "moment, first": "first moment after its second",
+        "transcript": "final transcript after it is due",
+        "transcript, after speech": "final transcript after the end of speech",
+        "partial": "partial transcript after its last sound",
+        "suggestion": "suggestion after its evidence is due",
+    }
+
+    def row(what: str, show: Callable[[Document], str]) -> list[str]:
+        return [what, *(show(run) for run in runs)]
+
+    def late(name: str) -> Callable[[Document], str]:
+        def show(run: Document) -> str:
+            found = run["latency"].get(name)
+            return f"{found['p50_s']:.2f} / {found['p95_s']:.2f} / {found['p99_s']:.2f} s" if found else ""
+
+        return show
+
+    body = [
+        *(row(what, late(name)) for name, what in names.items()),
+        row("objective held", lambda run: "yes" if run["holds"] else "no"),
+        row("calls refused", lambda run: str(run["refused"])),
+        row(
+            "partial transcripts sent, of those due",
+            lambda run: _share(run["partials"]["sent"], run["partials"]["due"]),
+        ),
+    ]
+    if all("server" in run for run in runs):
+        body += [
+            row("cores busy: server", lambda run: f"{run['server']['cores_busy']:.2f}"),
+            row("cores busy: other programs", lambda run: f"{run['server']['others_cores_busy']:.2f}"),
+            row("processor per second of call", lambda run: f"{run['server']['cpu_s_per_call_second']:.3f} s"),
+            row("memory: all, per call", lambda run: _memory(run["server"])),
+        ]
+    if all("quality" in run for run in runs):
+        body.append(
+            row(
+                "as without load: words, labels",
+                lambda run: (
+                    _share(1 - (run["quality"]["transcript_wer_against_unloaded"] or 0), 1)
+                    + ", "
+                    + _share(run["quality"]["labels_as_unloaded"] or 0, 1)
+                ),
+            )
+        )
+    data = document["data"]
+    speech = runs[0]["speech"]["spoken_seconds_per_minute"]
+    return (
+        f"{_table(heads, body)}\n\n{data['name']}: {', '.join(data['recordings'])}, {speech:.0f} s of speech a minute, "
+        f"interim results {'on' if runs[0]['interim_results'] else 'off'}. {_source(document)}"
+    )
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else ""
+
+
+def _memory(server: Document) -> str:
+    return f"{server['rss_mb']:.0f} MB, {server['rss_per_call_mb']:.1f} MB"
+
+
+def scale(document: Document) -> str:
+    """Cost of a call by number and by length, and whether it is flat."""
+    rows = [(f"{row['calls']} calls", row) for row in document["by_number"]]
+    rows += [(f"1 call of {row['minutes']:.1f} min", row) for row in document["by_length"]]
+    body = [
+        [
+            what,
+            f"{row['cpu_s_per_call_minute']:.2f} s",
+            f"{row['rss_peak_mb']:.0f} MB",
+            f"{row['rss_per_call_mb']:.1f} MB",
+        ]
+        for what, row in rows
+    ]
+    heads = ["", "processor per minute of call", "memory at its highest", "per call above idle"]
+    told = [
+        f"by {name} within {document[f'spread_by_{name}']:.0%} of the mean"
+        for name in ("number", "length")
+        if f"spread_by_{name}" in document
+    ]
+    return f"{_table(heads, body)}\n\nCost {', '.join(told)}. {_source(document)}"
+
+
+def soak(document: Document) -> str:
+    """What the server holds, and how it grows."""
+    body = [
+        [
+            name,
+            f"{document['idle_before'][key]:.0f}",
+            f"{document[key]['most']:.0f}",
+            f"{document['idle_after'][key]:.0f}",
+            f"{document[key]['per_hour']:.1f} ({document[key]['per_hour_95'][0]:.1f} to "
+            f"{document[key]['per_hour_95'][1]:.1f})",
+        ]
+        for key, name in (("rss_mb", "memory, MB"), ("handles", "open files and sockets"), ("threads", "threads"))
+    ]
+    heads = ["", "before", "most", "after", "growth an hour (95 % interval)"]
+    return (
+        f"{_table(heads, body)}\n\n{document['calls']} calls in {document['minutes']:.0f} minutes, about "
+        f"{document['calls_at_a_time']} at a time. {_source(document)}"
+    )
+
+
+def peers(document: Document) -> str:
+    """Whole recordings: speed beside quality, ours and the wired stacks."""
+    rows = document["results"]
+    ours = rows[0]["call_cpu_rtf"]
+    body = [
+        [
+            row["system"],
+            f"{row['call_cpu_rtf']:.3f}",
+            f"{row['call_cpu_rtf'] / ours:.1f}×",
+            f"{row['call_rtf']:.3f}",
+            f"{row['wer']:.1%}",
+            f"{row['polarity_recall']:.2f} ({row['polarity_recall_95'][0]:.2f} to {row['polarity_recall_95'][1]:.2f})",
+            f"{row['peak_mb']} MB",
+        ]
+        for row in rows
+    ]
+    heads = [
+        "whole recordings",
+        "processor per second of call",
+        "against ours",
+        "by the clock",
+        "word error rate",
+        "recall of negative, neutral, positive",
+        "peak memory",
+    ]
+    data = document["data"]
+    return (
+        f"{_table(heads, body)}\n\nSpeed: {data['call']}, {data['parties']} parties, {document['threads']} threads. "
+        f"Quality: {data['name']}, {data['clips']} clips of {data['speakers']} speakers. {_source(document)}"
+    )
+
+
 TIMELINES = (
     "timeline_ravdess_speech",
     "timeline_ravdess_interim",

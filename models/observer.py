@@ -14,6 +14,10 @@ class Observer(Protocol):
         """So much work of a kind was left out for want of time."""
         ...
 
+    def waited(self, work: str, seconds: float, left: int) -> None:
+        """A piece of work of a kind got its turn after so long; `left` pieces of any kind still wait for theirs."""
+        ...
+
 
 class Unobserved:
     """Nobody listens."""
@@ -22,6 +26,9 @@ class Unobserved:
         pass
 
     def skipped(self, work: str, count: int = 1) -> None:
+        pass
+
+    def waited(self, work: str, seconds: float, left: int) -> None:
         pass
 
 

@@ -15,6 +15,21 @@ DELAY_BUCKETS_S: Final = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20
 """Up to beyond the longest utterance, for whose end a moment waits."""
 BATCH_BUCKETS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
+NOTHING_CAME: Final = frozenset(
+    (
+        "no speech",
+        "speech too short",
+        "no words recognised",
+        "no video",
+        "no picture",
+        "no sound",
+        "hold",
+        "mute",
+        "loss",
+    )
+)
+"""Reasons of absences for which nobody is to blame."""
+
 
 class Metrics:
     """One registry per server. All methods may be called from any thread; it is an observer.Observer too."""
@@ -33,8 +48,10 @@ class Metrics:
             return Histogram(f"affectline_{name}", what, labels, buckets=buckets, registry=self.registry)
 
         self._stage = histogram("stage_seconds", "Time a model took for one input.", STAGE_BUCKETS_S, "stage")
-        self._wait = histogram("thread_wait_seconds", "Time work waited for a thread.", STAGE_BUCKETS_S)
+        self._thread_wait = histogram("thread_wait_seconds", "Time work waited for a thread.", STAGE_BUCKETS_S)
         self._waiting = gauge("work_waiting", "Pieces of work that wait for a thread.")
+        self._turn_wait = histogram("turn_wait_seconds", "Time work waited for its turn.", STAGE_BUCKETS_S, "work")
+        self._turns_waiting = gauge("turns_waiting", "Pieces of work that wait for their turn.")
         self._batch = histogram("batch_size", "Inputs that went through a network together.", BATCH_BUCKETS, "network")
         self._batch_waiting = gauge("batch_waiting", "Inputs left for a network's next batch.", "network")
         self._skipped = counter("skipped", "Work left out for want of time.", "work")
@@ -53,7 +70,9 @@ class Metrics:
             "Time from the end of a second of a live call to its final moment; waits for the end of an utterance.",
             DELAY_BUCKETS_S,
         )
-        self._modality = counter("modality_moments", "Final moments with and without a modality.", "modality", "state")
+        self._modality = counter(
+            "modality_moments", "Final moments, by what became of a modality.", "modality", "state"
+        )
         self._utterances = counter("utterances", "Final utterances.")
         self._suggestions = counter("suggestions", "Suggestions made.", "kind")
         self._notices = counter("notices", "Notices on timelines: what limits them.", "code")
@@ -94,8 +113,8 @@ class Metrics:
     def stage(self, stage: str, took_s: float) -> None:
         self._stage.labels(stage).observe(took_s)
 
-    def waited(self, seconds: float) -> None:
-        self._wait.observe(seconds)
+    def thread_came(self, after_s: float) -> None:
+        self._thread_wait.observe(after_s)
 
     def rpc_started(self, method: str) -> None:
         self._started.labels(method).inc()
@@ -117,7 +136,7 @@ class Metrics:
                 for contributor in item.contributors:
                     self._modality.labels(contributor.modality, "present").inc()
                 for absence in item.absent:
-                    self._modality.labels(absence.modality, "absent").inc()
+                    self._modality.labels(absence.modality, _state(absence.reason)).inc()
             case Utterance(final=True):
                 self._utterances.inc()
             case Suggestion(revision=0):
@@ -134,3 +153,14 @@ class Metrics:
 
     def skipped(self, work: str, count: int = 1) -> None:
         self._skipped.labels(work).inc(count)
+
+    def waited(self, work: str, seconds: float, left: int) -> None:
+        self._turn_wait.labels(work).observe(seconds)
+        self._turns_waiting.set(left)
+
+
+def _state(reason: str) -> str:
+    """Of an absence: `withheld` (not allowed), `no_input` (nothing came) or `unfit` (it came and could not be used)."""
+    if reason.startswith("consent ") or reason.endswith(" is not analysed"):
+        return "withheld"
+    return "no_input" if reason in NOTHING_CAME else "unfit"

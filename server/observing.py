@@ -89,7 +89,7 @@ class Observation:
 
         def run(*arguments: Any) -> T:
             if self.metrics:
-                self.metrics.waited(perf_counter() - asked_s)
+                self.metrics.thread_came(perf_counter() - asked_s)
             return context.run(work, *arguments)
 
         return run

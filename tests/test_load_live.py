@@ -17,7 +17,7 @@ from affectline.models.store import Store, default_root
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import Moment, SpeechTurn
 from affectline.server.engine import Engine
-from benchmarks import load
+from benchmarks import load, tables
 from benchmarks.common import read_sound
 from benchmarks.load import PARTIES
 
@@ -66,7 +66,8 @@ def test_what_is_due_is_what_a_session_says_at_that_time() -> None:
 
 def test_calls_against_the_real_server_end_as_without_load(tmp_path: Path) -> None:
     out = tmp_path / "load.json"
-    options = ["--calls", "2", "--seconds", "20", "--data", str(CALL.parent), "--language", "en", "--json", str(out)]
+    options = ["--calls", "2", "--seconds", "20", "--data", str(CALL.parent), "--language", "en"]
+    options += ["--patience", "300", "--json", str(out)]
     done = subprocess.run([sys.executable, "-m", "benchmarks.load", *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     document = json.loads(out.read_text())
@@ -80,5 +81,8 @@ def test_calls_against_the_real_server_end_as_without_load(tmp_path: Path) -> No
     assert run["quality"]["labels_as_unloaded"] == 1
     assert {"moment", "moment, first", "partial", "transcript", "timeline"} <= set(run["latency"])
     assert run["latency"]["moment"]["never_came"] == 0
+    shown = tables.load(document)
+    assert "| live calls at the same time | 2 |" in shown
+    assert "| as without load: words, labels | 100.0%, 100.0% |" in shown
     assert run["server"]["rss_mb"] > 100
     assert 0 < run["callers"]["cpu_s_per_call_second"] < run["server"]["cpu_s_per_call_second"]

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from affectline.models import ports
 from affectline.models.errors import InvalidInputError
 from affectline.models.ports import Task
-from affectline.models.signals import AudioChunk
+from affectline.models.signals import AudioChunk, Span
 from affectline.pipelines.media import open_recording
 from affectline.pipelines.session import CallConfig
-from affectline.pipelines.timeline import CallTimeline, Notice
+from affectline.pipelines.timeline import Absence, Affect, CallTimeline, Moment, Notice
 from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceStub
 from affectline.server import logs, observing, wire
 from affectline.server.client import RemoteError, open_channel, stream_call
@@ -297,3 +298,82 @@ def test_the_documentation_lists_every_metric() -> None:
     listed = set(re.findall(r"`(affectline_\w+)`", text))
     names = {family.name + ("_total" if family.type == "counter" else "") for family in Metrics().registry.collect()}
     assert listed == {name for name in names if name.startswith("affectline_")}
+
+
+def test_models_and_pipelines_tell_of_batches_turns_and_what_is_left_out() -> None:
+    metrics = Metrics()
+    observer = Observation(metrics).observer
+    observer.batched("decoder", 5, 2)
+    observer.batched("decoder", 3, 0)
+    observer.waited("partial", 0.2, 1)
+    observer.skipped("partial")
+    observer.skipped("picture", 3)
+    found = parsed(text_of(metrics))
+    assert found["affectline_batch_size_sum", (("network", "decoder"),)] == 8
+    assert found["affectline_batch_waiting", (("network", "decoder"),)] == 0
+    assert found["affectline_turn_wait_seconds_sum", (("work", "partial"),)] == 0.2
+    assert found["affectline_turns_waiting", ()] == 1
+    assert found["affectline_skipped_total", (("work", "partial"),)] == 1
+    assert found["affectline_skipped_total", (("work", "picture"),)] == 3
+
+
+def test_an_absence_is_told_by_its_kind() -> None:
+    metrics = Metrics()
+    reasons = {"voice": "agent voice is not analysed", "text": "no words that can be judged", "face": "no video"}
+    absent = tuple(Absence(modality, reason) for modality, reason in reasons.items())  # type: ignore[arg-type]
+    span, nothing = Span(0, 1_000_000), Affect("unknown", 0.0, {}, None, None, None)
+    metrics.told(Moment("m", span, "caller", nothing, (), absent, None, None, 1.0, 1, True))
+    metrics.told(Moment("m", span, "caller", nothing, (), absent, None, None, 1.0, 0, False))
+    found = parsed(text_of(metrics))
+    counted = {labels: value for (name, labels), value in found.items() if name == "affectline_modality_moments_total"}
+    assert counted == {
+        (("modality", "voice"), ("state", "withheld")): 1,
+        (("modality", "text"), ("state", "unfit")): 1,
+        (("modality", "face"), ("state", "no_input")): 1,
+    }
+
+
+def test_spans_arrive_over_otlp_when_the_server_stops() -> None:
+    service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    stubs = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc")
+    came: list[Any] = []
+
+    class Collector(stubs.TraceServiceServicer):  # type: ignore[misc, name-defined]
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
+            came.append(request)
+            return service.ExportTraceServiceResponse()
+
+    collector = grpc.server(ThreadPoolExecutor(2))
+    stubs.add_TraceServiceServicer_to_server(Collector(), collector)
+    port = collector.add_insecure_port("127.0.0.1:0")
+    collector.start()
+    try:
+        watching = observing.observation(ServerConfig(traces_endpoint=f"http://127.0.0.1:{port}"))
+        with pytest.raises(ValueError, match="Thaddeus"), watching.span("Analyze"), watching.stage("recogniser"):
+            raise ValueError(SAID)
+        with watching.stage("recogniser"):
+            pass  # in no RPC: no span
+        watching.close()
+    finally:
+        collector.stop(None)
+    (sent,) = came
+    (resource,) = sent.resource_spans
+    assert {"service.name", "service.version"} <= {each.key for each in resource.resource.attributes}
+    inner, outer = resource.scope_spans[0].spans
+    assert (inner.name, outer.name, inner.parent_span_id) == ("recogniser", "Analyze", outer.span_id)
+    assert "Thaddeus" not in str(sent)
+
+
+def test_the_dashboards_panels_lie_side_by_side() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for place in (panel["gridPos"] for panel in panels):
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
