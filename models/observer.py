@@ -6,10 +6,6 @@ from typing import Final, Protocol
 class Observer(Protocol):
     """Called from any thread, and quick. Names are the program's own words, never a caller's."""
 
-    def batched(self, network: str, size: int, waiting: int) -> None:
-        """`size` inputs went through the network as one batch; `waiting` more were left for the next."""
-        ...
-
     def skipped(self, work: str, count: int = 1) -> None:
         """So much work of a kind was left out for want of time."""
         ...
@@ -21,9 +17,6 @@ class Observer(Protocol):
 
 class Unobserved:
     """Nobody listens."""
-
-    def batched(self, network: str, size: int, waiting: int) -> None:
-        pass
 
     def skipped(self, work: str, count: int = 1) -> None:
         pass

@@ -13,7 +13,6 @@ from affectline.pipelines.timeline import Moment, Notice, Output, Suggestion, Ut
 STAGE_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 DELAY_BUCKETS_S: Final = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60)
 """Up to beyond the longest utterance, for whose end a moment waits."""
-BATCH_BUCKETS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 NOTHING_CAME: Final = frozenset(
     (
@@ -52,8 +51,6 @@ class Metrics:
         self._waiting = gauge("work_waiting", "Pieces of work that wait for a thread.")
         self._turn_wait = histogram("turn_wait_seconds", "Time work waited for its turn.", STAGE_BUCKETS_S, "work")
         self._turns_waiting = gauge("turns_waiting", "Pieces of work that wait for their turn.")
-        self._batch = histogram("batch_size", "Inputs that went through a network together.", BATCH_BUCKETS, "network")
-        self._batch_waiting = gauge("batch_waiting", "Inputs left for a network's next batch.", "network")
         self._skipped = counter("skipped", "Work left out for want of time.", "work")
         self._running = gauge("calls_running", "Live calls and written conversations that run.")
         self._places = gauge("calls_max", "Live calls and written conversations that this server takes.")
@@ -146,10 +143,6 @@ class Metrics:
 
     def delayed(self, seconds: float) -> None:
         self._delay.observe(seconds)
-
-    def batched(self, network: str, size: int, waiting: int) -> None:
-        self._batch.labels(network).observe(size)
-        self._batch_waiting.labels(network).set(waiting)
 
     def skipped(self, work: str, count: int = 1) -> None:
         self._skipped.labels(work).inc(count)

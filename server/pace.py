@@ -76,23 +76,27 @@ class SharedPace:
         return affordable
 
     @contextmanager
-    def turn(self, rank: int) -> Iterator[None]:
+    def turn(self, kind: str, rank: int) -> Iterator[None]:
+        """kind: of the work, for who watches."""
+        since_s = self._clock()
         with self._changed:
             me = (rank, next(self._numbers))
             if rank == _RANKS["final"]:
-                self._under_way[me[1]] = self._clock()
+                self._under_way[me[1]] = since_s
             heapq.heappush(self._queue, me)
             while self._free == 0 or self._queue[0] is not me:
                 self._changed.wait()
             heapq.heappop(self._queue)
             self._free -= 1
+            left = len(self._queue)
             self._changed.notify_all()
+        self._observer.waited(kind, self._clock() - since_s, left)
         try:
             yield
         finally:
             with self._changed:
                 self._free += 1
-                if (since_s := self._under_way.pop(me[1], None)) is not None:
+                if self._under_way.pop(me[1], None) is not None:
                     now_s = self._clock()
                     self._took.append((now_s, now_s - since_s))
                     self._tell_took(now_s - since_s)
@@ -109,7 +113,7 @@ class _LivePace:
         self._shared = shared
 
     def turn(self, work: Work) -> AbstractContextManager[None]:
-        return self._shared.turn(_RANKS[work])
+        return self._shared.turn(work, _RANKS[work])
 
     def affords(self, work: Work) -> bool:
         return work == "final" or self._shared.affords(work)
@@ -122,7 +126,7 @@ class _RecordedPace:
         self._shared = shared
 
     def turn(self, work: Work) -> AbstractContextManager[None]:
-        return self._shared.turn(_RECORDED)
+        return self._shared.turn("recorded", _RECORDED)
 
     def affords(self, work: Work) -> bool:
         return True

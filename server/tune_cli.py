@@ -94,7 +94,7 @@ def _call(file: Path) -> tuple[list[AudioChunk], CallConfig]:
     chunks = [chunk for chunk in recording.chunks() if chunk.start_sample < MAX_SOUND_S * chunk.rate_hz]
     if not chunks:
         raise InvalidInputError(f"expected a recording with sound, found none in {file}")
-    roles: list[Role] = ["customer", *(["agent"] * (recording.channels - 1))]
+    roles: list[Role] = ["customer" if channel == 0 else "agent" for channel in range(recording.channels)]
     parties = tuple(Participant(f"{role} {channel}", role, channel, "granted") for channel, role in enumerate(roles))
     return chunks, CallConfig("tune", parties, recording.rate_hz, interim_results=True, live=True)
 

@@ -300,17 +300,13 @@ def test_the_documentation_lists_every_metric() -> None:
     assert listed == {name for name in names if name.startswith("affectline_")}
 
 
-def test_models_and_pipelines_tell_of_batches_turns_and_what_is_left_out() -> None:
+def test_models_and_pipelines_tell_of_turns_and_what_is_left_out() -> None:
     metrics = Metrics()
     observer = Observation(metrics).observer
-    observer.batched("decoder", 5, 2)
-    observer.batched("decoder", 3, 0)
     observer.waited("partial", 0.2, 1)
     observer.skipped("partial")
     observer.skipped("picture", 3)
     found = parsed(text_of(metrics))
-    assert found["affectline_batch_size_sum", (("network", "decoder"),)] == 8
-    assert found["affectline_batch_waiting", (("network", "decoder"),)] == 0
     assert found["affectline_turn_wait_seconds_sum", (("work", "partial"),)] == 0.2
     assert found["affectline_turns_waiting", ()] == 1
     assert found["affectline_skipped_total", (("work", "partial"),)] == 1

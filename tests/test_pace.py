@@ -25,10 +25,12 @@ class Skips:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def batched(self, network: str, size: int, waiting: int) -> None: ...
-
     def skipped(self, work: str, count: int = 1) -> None:
         self.seen.append(work)
+
+    def waited(self, work: str, seconds: float, left: int) -> None:
+        assert seconds >= 0
+        assert left >= 0
 
 
 @contextmanager
