@@ -84,8 +84,8 @@ class Said:
     """[seconds, labels], what may be said; all False where it does not count."""
 
 
-def as_heard(heard: Heard, priors: Mapping[str, Mapping[Label, float]]) -> Said:
-    moments = heard.moments
+def as_heard(heard: Heard) -> Said:
+    moments, priors = heard.moments, heard.priors
     ratio, quality, arousal = np.full((2, len(moments), len(LABELS)), np.nan), np.zeros((len(moments), 2)), []
     for second, moment in enumerate(moments):
         excited = 0.0
@@ -233,9 +233,7 @@ def listened(calls: Sequence[BuiltCall], voices: Mapping[str, VoiceAffect], kept
     if kept.is_file():
         with np.load(kept) as found:
             return [Said(*(found[f"{field.name} {k}"] for field in fields(Said))) for k in range(len(calls))]
-    heads = (engine.models.voice, *voices.values())
-    priors = {engine.models.text.model: engine.models.text.prior, **{head.model: head.prior for head in heads}}
-    said = [as_heard(each, priors) for each in asyncio.run(stream(Calls(engine, voices, None), calls))]
+    said = [as_heard(each) for each in asyncio.run(stream(Calls(engine, lambda: voices, None), calls))]
     np.savez(kept, **{f"{f.name} {k}": getattr(each, f.name) for k, each in enumerate(said) for f in fields(Said)})
     return said
 
