@@ -1,10 +1,9 @@
 """Where a voice turns angry, against how this voice has sounded in this call.
 
-Voices, languages and lines differ more in how angry a model takes them to be than one voice does from second to
-second; a change against the speaker's own usual travels further than a level does. So the model's log odds of anger
-are compared with their running mean, in standard deviations of one calm voice and of what is not known yet of the mean
-(a normal mean with a normal prior, Gelman et al., Bayesian Data Analysis, 2.5): at the start of a call the mean is that
-of other people's calm voices, and only what is far from those counts. The numbers were fitted as docs/fusion.md says.
+Some voices are taken for angry all the time, others swing widely without anger. So the model's log odds of anger must
+be both: far from their running mean, in standard deviations of one calm voice and of what is not known yet of the mean
+(a normal mean with a normal prior, Gelman et al., Bayesian Data Analysis, 2.5), and high by themselves. At the start of
+a call the mean is that of other people's calm voices. The numbers were fitted as docs/fusion.md says.
 """
 
 import math
@@ -23,10 +22,6 @@ SECONDS: Final = 1.0
 """… and of one speaker's calm seconds."""
 PRIOR_SECONDS: Final = 0.5
 """What is known of other people's voices counts as this many seconds of the speaker's own."""
-EXCITED: Final = 2.0
-"""A second this far above the usual is hardly learnt as usual …"""
-LEARNT: Final = 0.2
-"""… but this much, so that a voice that is always like that becomes its own usual."""
 MEAN_OF: Final = 3
 """Seconds with a voice that are averaged …"""
 WITHIN_S: Final = 8
@@ -34,7 +29,11 @@ WITHIN_S: Final = 8
 FULL_QUALITY: Final = 0.9
 """… where their qualities sum to less than this, they count less."""
 BAR: Final = 2.2
-"""Deviations from the usual at which a voice turns angry: anger is 0.5 there."""
+"""Deviations from the usual at which a voice turns angry: anger is 0.5 there …"""
+LEAST_ODDS: Final = -0.3
+"""… unless its mean log odds are less than this …"""
+ODDS_PER_LEVEL: Final = 4.0
+"""… so much less, that is, for each 1 of anger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,8 @@ class _Known:
 
     total: float = PRIOR_SECONDS * USUAL
     weight: float = PRIOR_SECONDS
-    recent: tuple[tuple[int, float, float], ...] = ()
-    """(number of the second, deviation, quality) of the latest with a voice."""
+    recent: tuple[tuple[int, float, float, float], ...] = ()
+    """(number of the second, deviation, log odds, quality) of the latest with a voice."""
     next_second: int = 0
 
 
@@ -87,8 +86,9 @@ def _heard(known: _Known, odds: float, quality: float) -> tuple[float, _Known]:
     deviation = (odds - known.total / known.weight) / math.hypot(SECONDS, unknown)
     recent = deque(known.recent, MEAN_OF - 1)
     near = [each for each in recent if each[0] > known.next_second - WITHIN_S]
-    near.append((known.next_second, deviation, quality))
-    mean = sum(d * q for _, d, q in near) / max(FULL_QUALITY, sum(q for _, _, q in near))
-    learnt = quality * (1.0 if deviation < EXCITED else LEARNT)
-    after = replace(known, total=known.total + learnt * odds, weight=known.weight + learnt, recent=tuple(near))
-    return min(1.0, max(0.0, mean / (2 * BAR))), after
+    near.append((known.next_second, deviation, odds, quality))
+    weight = sum(q for *_, q in near)
+    far = sum(d * q for _, d, _, q in near) / max(FULL_QUALITY, weight) / (2 * BAR)
+    high = 0.5 + (sum(o * q for _, _, o, q in near) / weight - LEAST_ODDS) / ODDS_PER_LEVEL
+    after = replace(known, total=known.total + quality * odds, weight=known.weight + quality, recent=tuple(near))
+    return min(1.0, max(0.0, min(far, high))), after

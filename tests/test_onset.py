@@ -23,19 +23,23 @@ def last(*stretches: tuple[int, Second]) -> float | None:
     return AngerWatch().step([second for count, second in stretches for _ in range(count)])[-1]
 
 
-@pytest.mark.parametrize("usual", [-7.0, -4.0, -1.0, 1.0])
+@pytest.mark.parametrize("usual", [-4.0, -3.0, -1.0, 1.0])
 def test_a_voice_is_compared_with_its_own_usual(usual: float) -> None:
-    calm, angry = last((20, voice(usual))), last((20, voice(usual)), (3, voice(usual + 4)))
+    calm, angry = last((30, voice(usual))), last((30, voice(usual)), (3, voice(usual + 4)))
     assert calm is not None
     assert angry is not None
     assert calm < 0.25
     assert angry >= 0.5
 
 
+def test_a_lively_voice_that_swings_without_anger_is_not_angry() -> None:
+    level = last((30, voice(-6.0)), (3, voice(-1.0)))
+    assert level is not None
+    assert 0.25 < level < 0.5
+
+
 def test_a_caller_angry_from_the_first_word_is_found_and_a_lively_voice_is_not() -> None:
-    angry, lively = last((3, voice(2.0))), last((3, voice(-1.5)))
-    assert angry is not None
-    assert lively is not None
+    angry, lively = (max(level or 0 for level in AngerWatch().step([voice(odds)] * 3)) for odds in (2.0, -0.5))
     assert lively < 0.5 <= angry
 
 
@@ -46,11 +50,11 @@ def test_a_voice_that_stays_like_that_becomes_its_own_usual() -> None:
 
 
 def test_one_second_says_less_than_three_and_a_poor_one_less_than_a_good_one() -> None:
-    calm = (20, voice(USUAL))
+    calm, silence = (20, voice(USUAL)), (WITHIN_S, voice(None))
     levels = [
-        last(calm, (1, voice(-1.0, 0.3))),
-        last(calm, (1, voice(-1.0))),
-        last(calm, (3, voice(-1.0))),
+        last(calm, (2, voice(1.0, 0.3))),
+        last(calm, (2, voice(1.0))),
+        last(calm, silence, (1, voice(1.0))),
     ]
     assert levels == sorted(levels, key=lambda level: level or 0)
     assert len(set(levels)) == 3
