@@ -29,7 +29,7 @@ CHUNK = LINE_HZ // 10
 class OneWord:
     """A recogniser that hears the same word in whatever comes."""
 
-    languages = ("en",)
+    languages: tuple[str, ...] = ("en",)
 
     def transcribe(
         self,
