@@ -10,7 +10,8 @@ neutral ones, something neutral; three of ten neutral stretches become ones in w
 Those shares are by convention. Actors overdo, so people on the phone count, too: `--calls-of` holds ordinary calls, one
 party a file (labels.csv: path,role,layout), in which everybody is taken as neutral or satisfied throughout; they count
 ORDINARY times, about as much as the acted ones. Least mean negative log-likelihood of what is felt, over the seconds in
-which the customer speaks, forward only.
+which the customer speaks, forward only; then, with all else as found, what tension counts once the call is over and is
+read both ways.
 """
 
 import argparse
@@ -21,14 +22,14 @@ import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import soxr
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 from affectline.models.labels import AFFECT_OF_LABEL, LABELS, Label
 from affectline.models.ports import RATE_HZ, VoiceAffect
@@ -83,8 +84,8 @@ class Said:
     """[seconds, labels], what may be said; all False where it does not count."""
 
 
-def as_heard(heard: Heard, priors: Mapping[str, Mapping[Label, float]]) -> Said:
-    moments = heard.moments
+def as_heard(heard: Heard) -> Said:
+    moments, priors = heard.moments, heard.priors
     ratio, quality, arousal = np.full((2, len(moments), len(LABELS)), np.nan), np.zeros((len(moments), 2)), []
     for second, moment in enumerate(moments):
         excited = 0.0
@@ -144,7 +145,8 @@ def model_of(x: F64) -> FusionModel:
         "text": Weighing(MOST * chance(x[2] + 1), chance(x[3]), plain=True),
         "face": FITTED.weighing["face"],
     }
-    return FusionModel(weighing, math.exp(x[4]), chance(x[5]), chance(x[6]))  # type: ignore[arg-type]
+    excitement = math.exp(x[4])
+    return FusionModel(weighing, excitement, excitement, chance(x[5]), chance(x[6]))  # type: ignore[arg-type]
 
 
 START: Final = np.array([0.0, 0.0, 0.0, 0.0, -1.0, 2.2, 0.0])
@@ -152,24 +154,35 @@ STEP: Final = 0.7
 """First moves of the search."""
 
 
-def loss(x: F64, calls: Sequence[Said]) -> float:
-    model, total, seconds = model_of(x), 0.0, 0
+def surprise(model: FusionModel, calls: Sequence[Said], *, over: bool) -> float:
+    """Mean negative log-likelihood of what is felt; over: the calls are over, and read both ways."""
+    excitement, total, seconds = model.hindsight if over else model.excitement, 0.0, 0
     prior = model.prior.astype(float)
     for said in calls:
-        evidence = model.excitement * said.arousal[:, None] * EXCITED
+        evidence = excitement * said.arousal[:, None] * EXCITED
         for column, ratio in enumerate((said.voice, said.words)):
             how = model.weighing["text" if column else "voice"]
             each = how.weight * said.quality[:, column, None] * np.log(how.hidden + (1 - how.hidden) * ratio)
             evidence = evidence + np.where(np.isnan(each), 0, each)
         likelihood = np.exp(evidence - evidence.max(axis=1, keepdims=True))
-        belief = prior
-        for seen, felt in zip(likelihood, said.felt, strict=True):
+        beliefs, belief = [], prior
+        for seen in likelihood:
             belief = (model.stays * belief + (1 - model.stays) * prior) * seen
             belief = belief / belief.sum()
+            beliefs.append(belief)
+        later = np.ones(len(LABELS))
+        for belief, seen, felt in zip(beliefs[::-1], likelihood[::-1], said.felt[::-1], strict=True):
             if felt.any():
-                total -= math.log(belief[felt].sum() + 1e-4)
+                total -= math.log((belief * later)[felt].sum() / (belief * later).sum() + 1e-4)
                 seconds += 1
-    return total / seconds + CLOSENESS * float(np.square(x - START).sum())
+            if over:
+                later = model.stays * seen * later + (1 - model.stays) * float(prior @ (seen * later))
+                later = later / later.sum()
+    return total / seconds
+
+
+def loss(x: F64, calls: Sequence[Said]) -> float:
+    return surprise(model_of(x), calls, over=False) + CLOSENESS * float(np.square(x - START).sum())
 
 
 def far_halves(examples: Examples) -> dict[str, npt.NDArray[np.bool_]]:
@@ -220,9 +233,7 @@ def listened(calls: Sequence[BuiltCall], voices: Mapping[str, VoiceAffect], kept
     if kept.is_file():
         with np.load(kept) as found:
             return [Said(*(found[f"{field.name} {k}"] for field in fields(Said))) for k in range(len(calls))]
-    heads = (engine.models.voice, *voices.values())
-    priors = {engine.models.text.model: engine.models.text.prior, **{head.model: head.prior for head in heads}}
-    said = [as_heard(each, priors) for each in asyncio.run(stream(Calls(engine, voices, None), calls))]
+    said = [as_heard(each) for each in asyncio.run(stream(Calls(engine, lambda: voices, None), calls))]
     np.savez(kept, **{f"{f.name} {k}": getattr(each, f.name) for k, each in enumerate(said) for f in fields(Said)})
     return said
 
@@ -250,18 +261,26 @@ def main() -> None:
     ]
     simplex = np.vstack((START, START + STEP * np.eye(len(START))))
     options = {"maxfev": 600, "xatol": 0.01, "fatol": 1e-5, "initial_simplex": simplex}
-    best = minimize(loss, START, args=([*plain, *mixed, *ORDINARY * ordinary],), method="Nelder-Mead", options=options)
+    known = [*plain, *mixed, *ORDINARY * ordinary]
+    best = minimize(loss, START, args=(known,), method="Nelder-Mead", options=options)
     model = model_of(best.x)
+    after = minimize_scalar(
+        lambda hindsight: surprise(replace(model, hindsight=hindsight), known, over=True),
+        bounds=(0, model.excitement),
+        method="bounded",
+        options={"xatol": 0.005},
+    )
     found: dict[str, Any] = {
         "calls": len(calls),
         "ordinary": len(others),
         "weighing": {m: [round(w.weight, 3), round(w.hidden, 3)] for m, w in model.weighing.items() if m != "face"},
         "excitement": round(model.excitement, 3),
+        "hindsight": round(float(after.x), 3),
         "stays": round(model.stays, 3),
         "neutral": round(model.neutral, 3),
     }
     print(json.dumps(found, indent=1))
-    report("fusion", found, {"loss": round(float(best.fun), 4)}, args.json)
+    report("fusion", found, {"loss": round(float(best.fun), 4), "loss_after": round(float(after.fun), 4)}, args.json)
 
 
 if __name__ == "__main__":

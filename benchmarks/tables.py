@@ -209,7 +209,7 @@ def timeline(*documents: Document) -> str:
     """Every corpus: the fused timeline live and after the call, beside the best single modality; and alerts."""
     body = []
     for document in documents:
-        live, after, alerts, quiet = (document[key] for key in ("live", "after", "alerts", "neutral_calls"))
+        live, after, alerts, labels = (document[key] for key in ("live", "after", "alerts", "alerts_by_label"))
         best = max((document[name]["after"]["macro_f1"], name) for name in ("voice", "words", "stress"))
         body.append(
             [
@@ -223,7 +223,8 @@ def timeline(*documents: Document) -> str:
                 f"{document['live_is_after']:.0%}",
                 f"{alerts['found']:.0%}, {alerts['found_in_time']:.0%}",
                 f"{alerts['delay_s'][0]:.1f} s" if alerts["delay_s"] else "",
-                f"{quiet['false_per_hour']:.1f} in {quiet['hours_without']:.1f} h",
+                f"{labels['found']:.0%}, {labels['found_in_time']:.0%}",
+                f"{alerts['false_per_hour'] * alerts['hours_without']:.0f} in {60 * alerts['hours_without']:.0f} min",
             ]
         )
     heads = [
@@ -233,9 +234,10 @@ def timeline(*documents: Document) -> str:
         "best modality alone",
         "calibration error",
         "live as after",
-        "anger found, within 5 s",
+        "anger found by the voice, within 5 s",
         "median delay",
-        "false alerts an hour of neutral speech",
+        "by the fused label",
+        "alerts of the voice in neutral and other feelings",
     ]
     minutes = sum(document["data"]["minutes"] for document in documents)
     return f"{_table(heads, body)}\n\n{minutes:.0f} minutes of constructed calls. {_source(documents[0])}"
@@ -389,6 +391,18 @@ TIMELINES = (
     "timeline_emodb",
 )
 
+
+def onset(document: Document) -> str:
+    """Alerts of a voice that turns angry where nobody is."""
+    body = [
+        [name, f"{60 * found['hours_of_speech']:.0f} min", str(found["alerts"])]
+        for name, found in document["data"].items()
+    ]
+    return f"{_table(['speech without anger', 'length', 'alerts'], body)}\n\n{_source(document)}"
+
+
+TIMELINES = ("timeline_ravdess_speech", "timeline_nemo_pl", "timeline_emodb")
+
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "transcript": (("transcript",), transcript),
     "speed": (("speed",), speed),
@@ -399,6 +413,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "text": (("text",), text),
     "redaction": (("redaction",), redaction),
     "timeline": (TIMELINES, timeline),
+    "onset": (("onset",), onset),
     "face": (("face", "face_stream"), face),
 }
 """Marker -> (each results/NAME.json, how they are shown)."""

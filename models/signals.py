@@ -179,6 +179,9 @@ class AffectScores:
     """The model's calibrated belief in its own answer, in [0, 1]."""
     evidence: tuple[str, ...] = ()
     """Words or features that mattered, for people to read."""
+    anger_odds: float | None = None
+    """Natural logarithm of the odds of anger or frustration against all else, before any doubt takes the labels back;
+    None from a model that does not tell. Good for comparing with the same voice a while ago."""
 
 
 @dataclass(frozen=True, slots=True)

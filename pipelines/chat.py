@@ -35,7 +35,9 @@ from affectline.pipelines.timeline import (
 from affectline.pipelines.voice import SECOND_US
 
 MAX_PARTICIPANTS = 16
-WRITTEN: Final = FusionModel({"text": Weighing(1.0, 0.0)}, excitement=0.0, stays=0.0, neutral=1 / len(LABELS))
+WRITTEN: Final = FusionModel(
+    {"text": Weighing(1.0, 0.0)}, excitement=0.0, hindsight=0.0, stays=0.0, neutral=1 / len(LABELS)
+)
 """A written turn has its words for its only witness: what they are judged to say is the answer."""
 EVEN: Final[Mapping[Label, float]] = dict.fromkeys(LABELS, 1 / len(LABELS))
 MAX_LENGTH_US = 366 * 86_400 * SECOND_US

@@ -36,6 +36,8 @@ class FusionModel:
     """Of what gives labels."""
     excitement: float
     """What tension and turn-taking, which give arousal only, speak for labels with the same arousal."""
+    hindsight: float
+    """The same once the call is over: tension changes slowly, and read both ways its neighbours' counts, too."""
     stays: float
     """Chance that a feeling lasts from one second to the next."""
     neutral: float
@@ -55,6 +57,7 @@ FITTED: Final = FusionModel(
         "face": Weighing(1.5, 0.4, plain=True),
     },
     excitement=0.555,
+    hindsight=0.294,
     stays=0.886,
     neutral=0.739,
 )
@@ -73,7 +76,9 @@ _USUAL: Final = FITTED.prior
 @dataclass(frozen=True, slots=True)
 class _Second:
     evidence: F32
-    """[labels], log-likelihood up to a constant."""
+    """[labels], log-likelihood of what gives labels, up to a constant."""
+    excited: float
+    """Arousal that comes without labels, each times its quality, summed."""
     enough: bool
     """Whether it can be answered from."""
     given: tuple[float | None, ...]
@@ -88,8 +93,8 @@ class AffectFilter:
         """priors: model `name@version` -> what it answers without evidence."""
         self._priors = priors
         self._model = model
-        self._forward: list[F32] = []
-        """Belief after each second so far, [labels]."""
+        self._belief = model.prior
+        """After the seconds so far, [labels]."""
         self._seconds: list[_Second] = []
 
     def look(self, seconds: Sequence[Sequence[AffectEstimate]]) -> list[tuple[Affect, tuple[Contributor, ...]]]:
@@ -97,50 +102,56 @@ class AffectFilter:
 
         With every second's estimates and their shares.
         """
-        found = self._weighed(seconds)
-        return self._judged(self._ahead(found), found)
+        found, forward = self._seen(seconds)
+        return self._judged(forward, found)
 
     def step(self, seconds: Sequence[Sequence[AffectEstimate]]) -> list[tuple[Affect, tuple[Contributor, ...]]]:
         """As `look`, and moves on to the second after them."""
-        found = self._weighed(seconds)
-        forward = self._ahead(found)
-        self._forward += forward
+        found, forward = self._seen(seconds)
+        self._belief = forward[-1] if forward else self._belief
         self._seconds += found
         return self._judged(forward, found)
 
     def smoothed(self) -> list[Affect]:
         """Of every second stepped through, in the light of all that came after it."""
-        return self._both_ways(self._forward, self._seconds)
+        model = self._model
+        forward = _ahead(model.prior, self._seconds, model, model.hindsight)
+        return _both_ways(forward, self._seconds, model, model.hindsight)
 
-    def _weighed(self, seconds: Sequence[Sequence[AffectEstimate]]) -> list[_Second]:
-        return [_weighed(estimates, self._priors, self._model) for estimates in seconds]
+    def _seen(self, seconds: Sequence[Sequence[AffectEstimate]]) -> tuple[list[_Second], list[F32]]:
+        """The seconds that come next, and the belief after each of them."""
+        found = [_weighed(estimates, self._priors, self._model) for estimates in seconds]
+        return found, _ahead(self._belief, found, self._model, self._model.excitement)
 
     def _judged(
         self, forward: Sequence[F32], seconds: Sequence[_Second]
     ) -> list[tuple[Affect, tuple[Contributor, ...]]]:
-        affects = self._both_ways(forward, seconds)
+        affects = _both_ways(forward, seconds, self._model, self._model.excitement)
         return [(affect, second.shares) for affect, second in zip(affects, seconds, strict=True)]
 
-    def _ahead(self, seconds: Sequence[_Second]) -> list[F32]:
-        """Belief after each of the seconds that come next."""
-        stays, prior = self._model.stays, self._model.prior
-        belief = self._forward[-1] if self._forward else prior
-        found = []
-        for second in seconds:
-            belief = _normalised((stays * belief + (1 - stays) * prior) * _likelihood(second.evidence))
-            found.append(belief)
-        return found
 
-    def _both_ways(self, forward: Sequence[F32], seconds: Sequence[_Second]) -> list[Affect]:
-        """From the belief after each second, and what is known of the seconds after it."""
-        stays, prior = self._model.stays, self._model.prior
-        later = np.ones(len(LABELS), np.float32)
-        found = []
-        for belief, second in zip(reversed(forward), reversed(seconds), strict=True):
-            found.append(_answer(_normalised(belief * later), second))
-            seen = _likelihood(second.evidence) * later
-            later = _normalised(stays * seen + (1 - stays) * float(prior @ seen))
-        return found[::-1]
+def _ahead(belief: F32, seconds: Sequence[_Second], model: FusionModel, excitement: float) -> list[F32]:
+    """The belief after each of the seconds, from the one before them."""
+    stays, prior = model.stays, model.prior
+    found = []
+    for second in seconds:
+        belief = _normalised((stays * belief + (1 - stays) * prior) * _likelihood(second, excitement))
+        found.append(belief)
+    return found
+
+
+def _both_ways(
+    forward: Sequence[F32], seconds: Sequence[_Second], model: FusionModel, excitement: float
+) -> list[Affect]:
+    """From the belief after each second, and what is known of the seconds after it."""
+    stays, prior = model.stays, model.prior
+    later = np.ones(len(LABELS), np.float32)
+    found = []
+    for belief, second in zip(reversed(forward), reversed(seconds), strict=True):
+        found.append(_answer(_normalised(belief * later), second))
+        seen = _likelihood(second, excitement) * later
+        later = _normalised(stays * seen + (1 - stays) * float(prior @ seen))
+    return found[::-1]
 
 
 def fuse(
@@ -150,7 +161,7 @@ def fuse(
 ) -> tuple[Affect, tuple[Contributor, ...]]:
     """The affect of a piece of input by itself, without what came before it; without estimates, `unknown`."""
     second = _weighed(estimates, priors, model)
-    return _answer(_normalised(model.prior * _likelihood(second.evidence)), second), second.shares
+    return _answer(_normalised(model.prior * _likelihood(second, model.excitement)), second), second.shares
 
 
 def ratio_of(said: Mapping[Label, float], usual: Mapping[Label, float]) -> F32:
@@ -170,8 +181,11 @@ def _weighed(
         Contributor(e.modality, w / total if total else 0.0, e) for e, w in zip(estimates, weights, strict=True)
     )
     best = max((e.quality for e in estimates if e.scores.labels is not None), default=0.0)
-    evidence = np.asarray(sum(pulls, np.zeros(len(LABELS), np.float32)), np.float32)
-    return _Second(evidence, best >= MIN_QUALITY, tuple(_given(axis, estimates, model) for axis in range(3)), shares)
+    told = [pull for pull, e in zip(pulls, estimates, strict=True) if e.scores.labels is not None]
+    evidence = np.asarray(sum(told, np.zeros(len(LABELS), np.float32)), np.float32)
+    excited = sum(e.quality * (e.scores.arousal or 0.0) for e in estimates if e.scores.labels is None)
+    given = tuple(_given(axis, estimates, model) for axis in range(3))
+    return _Second(evidence, excited, best >= MIN_QUALITY, given, shares)
 
 
 def _pull(estimate: AffectEstimate, priors: Mapping[str, Mapping[Label, float]], model: FusionModel) -> F32:
@@ -225,7 +239,8 @@ def _vector(labels: Mapping[Label, float]) -> F32:
     return np.array([labels.get(label, 0.0) + LEAST for label in LABELS], np.float32)
 
 
-def _likelihood(evidence: F32) -> F32:
+def _likelihood(second: _Second, excitement: float) -> F32:
+    evidence = second.evidence + excitement * second.excited * _PLACES[:, 1]
     return np.asarray(np.exp(evidence - evidence.max()), np.float32)
 
 

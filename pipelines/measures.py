@@ -113,6 +113,8 @@ class Evidence:
     utterances: tuple[Utterance, ...] = ()
     measured: bool = False
     """A fact such as silence rather than a belief: it counts with probability 1."""
+    belief: float | None = None
+    """In each of the moments, where it is not that of their labels."""
     variables: tuple[tuple[str, str], ...] = ()
     """For the template of the reason."""
 
@@ -121,7 +123,8 @@ class Evidence:
         return (*self.moments, *self.utterances)
 
     def beliefs(self) -> list[float]:
-        return [1.0 if self.measured else m.affect.probability for m in self.moments] + [
+        belief = 1.0 if self.measured else self.belief
+        return [m.affect.probability if belief is None else belief for m in self.moments] + [
             u.confidence for u in self.utterances
         ]
 
@@ -216,6 +219,27 @@ class StressMeasure(_Lasting):
             return None
         variables = (("stress", f"{fmean(m.stress or 0 for m in found):.2f}"), ("stress_s", _whole_s(found)))
         return Evidence(found, variables=variables)
+
+
+class AngerMeasure(_Lasting):
+    """The voice is this far from the speaker's own usual towards anger; at 0.5 it turns angry."""
+
+    measure: Literal["anger"]
+    at_least: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset({"anger", "anger_s"})
+
+    def eased(self, share: float) -> Self:
+        return super().eased(share).model_copy(update={"at_least": self.at_least * share})
+
+    def evidence(self, view: View) -> Evidence | None:
+        found = self._lasting(m for m in view.moments() if m.anger is not None and m.anger >= self.at_least)
+        if not found:
+            return None
+        belief = fmean(m.anger or 0 for m in found)
+        return Evidence(found, belief=belief, variables=(("anger", f"{belief:.2f}"), ("anger_s", _whole_s(found))))
 
 
 class TrendMeasure(_Lasting):
@@ -691,6 +715,7 @@ class SuggestedMeasure(_Measure):
 Measure = Annotated[
     LabelMeasure
     | StressMeasure
+    | AngerMeasure
     | TrendMeasure
     | ValenceMeasure
     | OvertalkMeasure

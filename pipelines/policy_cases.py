@@ -61,6 +61,7 @@ class Stretch(Strict):
     """Where the label lies by default."""
     arousal: Valence | None = None
     stress: Ratio | None = None
+    anger: Ratio | None = None
     says: str = ""
     speaks: bool = True
     """False for what is felt in silence, as a face shows it."""
@@ -219,6 +220,7 @@ def _moment(who: str, second: int, call: Sequence[Stretch]) -> Moment:
         speech_ratio=spoken_us / SECOND_US,
         revision=1,
         final=True,
+        anger=next((s.anger for s in reversed(covering) if s.anger is not None), None),
     )
 
 

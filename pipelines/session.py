@@ -45,6 +45,7 @@ from affectline.pipelines.face import FaceSeconds, FaceStream
 from affectline.pipelines.facts import find_facts
 from affectline.pipelines.fusion import AffectFilter, fuse
 from affectline.pipelines.language import written_language
+from affectline.pipelines.onset import AngerWatch
 from affectline.pipelines.pace import UNHURRIED, Pace
 from affectline.pipelines.pictures import decode, turned
 from affectline.pipelines.policy import PolicyEngine, PolicyPack
@@ -212,6 +213,7 @@ class _Party:
     def __init__(self, participant: Participant, config: CallConfig, gate: SpeechGate, affect: AffectFilter) -> None:
         self.participant = participant
         self.affect = affect
+        self.anger = AngerWatch()
         self.audio = ChannelAudio(config.rate_hz, gate.frame_samples)
         self.gate = gate.open()
         self.segmenter = Segmenter(1000 * gate.frame_samples / RATE_HZ)
@@ -765,8 +767,9 @@ class CallSession:
             for number, known in seconds.items()
         ]
         answers = (party.affect.step if final else party.affect.look)(said)
-        for (number, known), (affect, contributors) in zip(seconds.items(), answers, strict=True):
-            yield self._moment(party, number, known, faces[number], affect, contributors, final=final)
+        anger = (party.anger.step if final else party.anger.look)(said)
+        for (number, known), (affect, contributors), level in zip(seconds.items(), answers, anger, strict=True):
+            yield self._moment(party, number, known, faces[number], affect, contributors, level, final=final)
 
     def _face(self, party: _Party, second: int) -> AffectEstimate | str:
         """What is seen in a second, or why there is nothing to say of it."""
@@ -782,6 +785,7 @@ class CallSession:
         face: AffectEstimate | str,
         affect: Affect,
         contributors: tuple[Contributor, ...],
+        anger: float | None,
         *,
         final: bool,
     ) -> Moment:
@@ -804,6 +808,7 @@ class CallSession:
             speech_ratio=known.speech_us / SECOND_US,
             revision=int(final),
             final=final,
+            anger=anger,
         )
 
     def _watch(self, frame: VideoFrame | EncodedFrame) -> Iterator[Output]:

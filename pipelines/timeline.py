@@ -163,6 +163,9 @@ class Moment:
     """It will not change any more while the call runs."""
     live: Affect | None = None
     """In the whole call's timeline: `affect` as it was final while the call ran; None where it is the same."""
+    anger: float | None = None
+    """How far the voice is from this speaker's own usual towards anger, in [0, 1]: from 0.5 on it turns angry. None
+    without a voice."""
 
     def as_live(self) -> "Moment":
         """As it was final while the call ran."""

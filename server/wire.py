@@ -783,6 +783,7 @@ def _estimate(estimate: AffectEstimate) -> timeline_pb2.AffectEstimate:
         confidence=scores.confidence,
         quality=estimate.quality,
         evidence=scores.evidence,
+        anger_odds=scores.anger_odds,
         model=estimate.model,
     )
 
@@ -799,6 +800,7 @@ def _estimate_from(message: timeline_pb2.AffectEstimate) -> AffectEstimate:
             dominance=_optional(message, "dominance"),
             confidence=message.confidence,
             evidence=tuple(message.evidence),
+            anger_odds=_optional(message, "anger_odds"),
         ),
         quality=message.quality,
         model=message.model,
@@ -846,6 +848,7 @@ def _moment(moment: Moment) -> timeline_pb2.Moment:
         revision=moment.revision,
         is_final=moment.final,
         live=_affect(moment.live) if moment.live else None,
+        anger=moment.anger,
     )
 
 
@@ -866,6 +869,7 @@ def _moment_from(message: timeline_pb2.Moment) -> Moment:
         revision=message.revision,
         final=message.is_final,
         live=_affect_from(message.live) if message.HasField("live") else None,
+        anger=_optional(message, "anger"),
     )
 
 

@@ -8,10 +8,11 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affectline.models.signals import F32, Span
-from affectline.pipelines.timeline import Affect
+from affectline.models.labels import LABELS
+from affectline.models.signals import F32, AffectEstimate, AffectScores, Span
+from affectline.pipelines.timeline import Affect, Contributor, Moment
 from benchmarks.calls import LINE_HZ, BuiltCall, Stretch, build_calls
-from benchmarks.timeline import ALERT_S, alerts, score
+from benchmarks.timeline import ALERT_S, Heard, alerted, alerts, by_voice, score, turns_angry
 
 pytestmark = pytest.mark.unit
 
@@ -88,6 +89,36 @@ def test_a_higher_bar_never_gives_an_earlier_first_alert(beliefs: list[float], b
     said = [felt(b) for b in beliefs]
     low, high = (next(alerts(said, p), len(said)) for p in (bar, bar + 0.1))
     assert low <= high
+
+
+def test_a_voice_turns_angry_once_until_it_has_come_half_way_back() -> None:
+    assert list(turns_angry([0.1, 0.6, 0.4, None, 0.9, 0.2, 0.1, 0.5])) == [1, 7]
+    assert list(turns_angry([None, 0.49])) == []
+
+
+def test_what_was_heard_is_fused_anew_as_it_was_shown() -> None:
+    """A calm voice, then an angry one that is first known provisionally."""
+
+    def second(number: int, odds: float, *, final: bool) -> Moment:
+        labels = {x: 0.91 if x == ("angry" if odds > 0 else "neutral") else 0.01 for x in LABELS}
+        span = Span(number * 1_000_000, (number + 1) * 1_000_000)
+        scores = AffectScores(labels, None, None, None, 0.5, anger_odds=odds)
+        estimate = AffectEstimate(span, "customer", "voice", scores, 0.9, "voice@1")
+        told = (Contributor("voice", 0.0, estimate),)
+        return Moment(f"m-{number}", span, "customer", UNHEARD, told, (), None, None, 1.0, int(final), final)
+
+    calm = [(1_000_000 * (k + 1), [second(k, -4.0, final=True)]) for k in range(15)]
+    open_ = (17_000_000, [second(15, 3.0, final=False), second(16, 3.0, final=False)])
+    closed = (19_000_000, [second(15, 3.0, final=True), second(16, 3.0, final=True)])
+    call = BuiltCall("c", "a", np.zeros((2, 17 * LINE_HZ), np.float32), ())
+    heard = Heard(call, [*calm, open_, closed], (), {"voice@1": dict.fromkeys(LABELS, 0.1)}).fused_anew()
+    assert alerted(heard, by_voice) == [(16, 17_000_000)]
+    assert [len(heard.moments), heard.moments[0].affect.label, heard.moments[-1].affect.label] == [
+        17,
+        "neutral",
+        "angry",
+    ]
+    assert heard.shown[-2][1][0].affect == heard.shown[-1][1][0].affect
 
 
 def test_scores_of_a_service_that_is_right_and_of_one_that_says_nothing() -> None:

@@ -139,6 +139,15 @@ def test_what_came_after_mends_what_was_unclear() -> None:
     assert after[-1].labels == pytest.approx(dict(live[-1].labels), abs=1e-5)
 
 
+def test_tension_counts_less_once_the_call_is_over() -> None:
+    """It changes slowly: each second would get its neighbours' as well."""
+    path = AffectFilter(PRIORS)
+    said = [estimate("angry", 0.3), tension(0.9)]
+    live = path.step([said] * 5)
+    after = path.smoothed()
+    assert 0.1 < after[2].labels["angry"] < live[2][0].labels["angry"]
+
+
 said = st.tuples(
     st.sampled_from(LABELS), st.floats(0.1, 1), st.sampled_from(["voice", "text", "face"]), st.floats(0, 1)
 )

@@ -925,6 +925,7 @@ def test_between_two_suggestions_the_lower_bar_was_left_for_long_enough(probabil
 MEASURES = {
     "label": "{measure: label, any_of: [angry, sad], for_s: 3, min_probability: 0.5}",
     "stress": "{measure: stress, at_least: 0.5, for_s: 3}",
+    "anger": "{measure: anger, at_least: 0.5, for_s: 3}",
     "trend": "{measure: trend, of: valence, falls_by: 0.4, for_s: 3}",
     "valence": "{measure: valence, at_least: -0.7, at_most: -0.3, for_s: 3}",
     "overtalk": "{measure: overtalk, at_least_s: 2}",
@@ -968,7 +969,7 @@ def test_a_lowered_bar_holds_wherever_the_bar_itself_does(
     for item in call(story, stress=lambda second: second % 7 / 7):
         if isinstance(item, Moment) and item.participant == "caller":
             item = replace(item, level_dbfs=heard, absent=() if heard else (Absence("voice", "hold"),))
-            item = replace(item, speech_ratio=1.0 if heard else 0.0)
+            item = replace(item, anger=len(party.moments) % 5 / 5, speech_ratio=1.0 if heard else 0.0)
             party.moments.append(item)
             party.felt[item.affect.label].append(item)
     for number, (who, start_s, length_s) in enumerate(sorted(talk, key=lambda t: t[1])):

@@ -87,7 +87,7 @@ ESTIMATE = AffectEstimate(
     span=Span(0, 1_000_000),
     participant="caller",
     modality="voice",
-    scores=AffectScores({"angry": 0.75, "neutral": 0.25}, -0.7, 0.0, None, 0.6, ("loud", "fast")),
+    scores=AffectScores({"angry": 0.75, "neutral": 0.25}, -0.7, 0.0, None, 0.6, ("loud", "fast"), anger_odds=-0.1),
     quality=0.9,
     model="voice@1",
 )
@@ -111,6 +111,7 @@ MOMENT = Moment(
     revision=2,
     final=True,
     live=Affect("neutral", 0.6, {"angry": 0.4, "neutral": 0.6}, None, 0.25, None),
+    anger=0.0,
 )
 SILENT = Moment(
     "anna/0", Span(0, 1_000_000), "anna", Affect("unknown", 0.0, {}, None, None, None), (), (), None, None, 0.0, 0, True

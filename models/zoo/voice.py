@@ -1,5 +1,6 @@
 """Voice affect from the shared encoder's second and third layer: heads trained by models/training/voice.py."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -61,6 +62,9 @@ AFFECT_OF_CLASS: Final[dict[str, tuple[float, float, float]]] = {
     "surprise": AFFECT_OF_LABEL["surprised"],
 }
 """(valence, arousal, dominance), each in [-1, 1]; by convention, the corpora have no ratings."""
+ANGRY: Final = frozenset(("anger", "frustration"))
+LEAST: Final = 1e-6
+"""No class is out of the question."""
 
 
 def pool(encoding: Encoding, start_frame: int, end_frame: int) -> F32:
@@ -75,6 +79,15 @@ def labels_of(probabilities: Mapping[str, float]) -> dict[Label, float]:
         for label, share in LABELS_OF_CLASS[name].items():
             labels[label] += probability * share
     return labels
+
+
+def anger_odds(probabilities: Mapping[str, float]) -> float | None:
+    """Class -> probability, to the log odds of ANGRY ones against the others; None without such a class."""
+    if ANGRY.isdisjoint(probabilities):
+        return None
+    angry = sum(p for name, p in probabilities.items() if name in ANGRY)
+    others = sum(p for name, p in probabilities.items() if name not in ANGRY)
+    return math.log(angry + LEAST) - math.log(others + LEAST)
 
 
 class VoiceHead:
@@ -117,7 +130,7 @@ class VoiceHead:
         )
         confidence = max(of_class.values())
         labels = labels_of(of_class) if confidence >= self.unsure_below else dict(self.prior)
-        return AffectScores(labels, valence, arousal, dominance, confidence)
+        return AffectScores(labels, valence, arousal, dominance, confidence, anger_odds=anger_odds(of_class))
 
 
 def trained_head(path: Path) -> ModelSpec:

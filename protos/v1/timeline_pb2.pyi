@@ -944,6 +944,7 @@ class AffectEstimate(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    ANGER_ODDS_FIELD_NUMBER: _builtins.int
     participant: _builtins.str
     """Id of the party."""
     modality: Global___Modality.ValueType
@@ -960,6 +961,8 @@ class AffectEstimate(_message.Message):
     """How fit the input was, in [0, 1]."""
     model: _builtins.str
     """"name@version"."""
+    anger_odds: _builtins.float
+    """Natural logarithm of the odds of anger or frustration against all else; absent from a model that does not tell."""
     @_builtins.property
     def span(self) -> Global___Span:
         """The input's place in the call."""
@@ -986,17 +989,22 @@ class AffectEstimate(_message.Message):
         quality: _builtins.float = ...,
         evidence: _abc.Iterable[_builtins.str] | None = ...,
         model: _builtins.str = ...,
+        anger_odds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_arousal", b"_arousal", "_dominance", b"_dominance", "_valence", b"_valence", "arousal", b"arousal", "dominance", b"dominance", "span", b"span", "valence", b"valence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_anger_odds", b"_anger_odds", "_arousal", b"_arousal", "_dominance", b"_dominance", "_valence", b"_valence", "anger_odds", b"anger_odds", "arousal", b"arousal", "dominance", b"dominance", "span", b"span", "valence", b"valence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_arousal", b"_arousal", "_dominance", b"_dominance", "_valence", b"_valence", "arousal", b"arousal", "confidence", b"confidence", "dominance", b"dominance", "emotions", b"emotions", "evidence", b"evidence", "modality", b"modality", "model", b"model", "participant", b"participant", "quality", b"quality", "span", b"span", "valence", b"valence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anger_odds", b"_anger_odds", "_arousal", b"_arousal", "_dominance", b"_dominance", "_valence", b"_valence", "anger_odds", b"anger_odds", "arousal", b"arousal", "confidence", b"confidence", "dominance", b"dominance", "emotions", b"emotions", "evidence", b"evidence", "modality", b"modality", "model", b"model", "participant", b"participant", "quality", b"quality", "span", b"span", "valence", b"valence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anger_odds: _TypeAlias = _typing.Literal["anger_odds"]  # noqa: Y015
+    _WhichOneofArgType__anger_odds: _TypeAlias = _typing.Literal["_anger_odds", b"_anger_odds"]  # noqa: Y015
     _WhichOneofReturnType__arousal: _TypeAlias = _typing.Literal["arousal"]  # noqa: Y015
     _WhichOneofArgType__arousal: _TypeAlias = _typing.Literal["_arousal", b"_arousal"]  # noqa: Y015
     _WhichOneofReturnType__dominance: _TypeAlias = _typing.Literal["dominance"]  # noqa: Y015
     _WhichOneofArgType__dominance: _TypeAlias = _typing.Literal["_dominance", b"_dominance"]  # noqa: Y015
     _WhichOneofReturnType__valence: _TypeAlias = _typing.Literal["valence"]  # noqa: Y015
     _WhichOneofArgType__valence: _TypeAlias = _typing.Literal["_valence", b"_valence"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anger_odds) -> _WhichOneofReturnType__anger_odds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__arousal) -> _WhichOneofReturnType__arousal | None: ...
     @_typing.overload
@@ -1082,6 +1090,7 @@ class Moment(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     IS_FINAL_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
+    ANGER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique within the call."""
     participant: _builtins.str
@@ -1096,6 +1105,10 @@ class Moment(_message.Message):
     """Counts up from 0 with each replacement."""
     is_final: _builtins.bool
     """Whether this moment will not change any more while the call runs."""
+    anger: _builtins.float
+    """How far the voice is from this speaker's own usual towards anger, in [0, 1]: from 0.5 on it turns angry. Absent
+    without a voice.
+    """
     @_builtins.property
     def span(self) -> Global___Span:
         """The second."""
@@ -1131,17 +1144,22 @@ class Moment(_message.Message):
         revision: _builtins.int = ...,
         is_final: _builtins.bool = ...,
         live: Global___Affect | None = ...,
+        anger: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_live", b"_live", "_stress", b"_stress", "affect", b"affect", "level_dbfs", b"level_dbfs", "live", b"live", "span", b"span", "stress", b"stress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_anger", b"_anger", "_level_dbfs", b"_level_dbfs", "_live", b"_live", "_stress", b"_stress", "affect", b"affect", "anger", b"anger", "level_dbfs", b"level_dbfs", "live", b"live", "span", b"span", "stress", b"stress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs", "_live", b"_live", "_stress", b"_stress", "absent", b"absent", "affect", b"affect", "contributors", b"contributors", "id", b"id", "is_final", b"is_final", "level_dbfs", b"level_dbfs", "live", b"live", "participant", b"participant", "revision", b"revision", "span", b"span", "speech_ratio", b"speech_ratio", "stress", b"stress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anger", b"_anger", "_level_dbfs", b"_level_dbfs", "_live", b"_live", "_stress", b"_stress", "absent", b"absent", "affect", b"affect", "anger", b"anger", "contributors", b"contributors", "id", b"id", "is_final", b"is_final", "level_dbfs", b"level_dbfs", "live", b"live", "participant", b"participant", "revision", b"revision", "span", b"span", "speech_ratio", b"speech_ratio", "stress", b"stress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anger: _TypeAlias = _typing.Literal["anger"]  # noqa: Y015
+    _WhichOneofArgType__anger: _TypeAlias = _typing.Literal["_anger", b"_anger"]  # noqa: Y015
     _WhichOneofReturnType__level_dbfs: _TypeAlias = _typing.Literal["level_dbfs"]  # noqa: Y015
     _WhichOneofArgType__level_dbfs: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs"]  # noqa: Y015
     _WhichOneofReturnType__live: _TypeAlias = _typing.Literal["live"]  # noqa: Y015
     _WhichOneofArgType__live: _TypeAlias = _typing.Literal["_live", b"_live"]  # noqa: Y015
     _WhichOneofReturnType__stress: _TypeAlias = _typing.Literal["stress"]  # noqa: Y015
     _WhichOneofArgType__stress: _TypeAlias = _typing.Literal["_stress", b"_stress"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anger) -> _WhichOneofReturnType__anger | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__level_dbfs) -> _WhichOneofReturnType__level_dbfs | None: ...
     @_typing.overload
