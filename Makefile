@@ -1,8 +1,9 @@
 # The one door: `make run` shows the main job, `make test` runs the tests. PYTHON picks another interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
+BACKENDS := deepface whisper pyannote openvino cuda
 
-.PHONY: help install run serve lint test test-fast test-reference test-backends bench protos docs clean
+.PHONY: help install run serve lint test test-fast test-reference test-backends $(addprefix test-,$(BACKENDS)) bench protos docs clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -44,13 +45,22 @@ test-reference: .venv/.test ## Compare with openai-whisper on the same weights (
 	$(BIN)/affectline models pull whisper-base whisper-base-fp32
 	$(BIN)/pytest -m reference
 
-.venv-backends/.installed: pyproject.toml setup.py
-	$(PYTHON) -m venv .venv-backends
-	.venv-backends/bin/python -m pip install --quiet --editable '.[deepface]' pytest pytest-asyncio
+# Each optional backend in an environment of its own. Some are builds of onnxruntime, which take the usual one's place.
+ONNXRUNTIME_OF_openvino := onnxruntime-openvino
+ONNXRUNTIME_OF_cuda := onnxruntime-gpu
+
+.venv-backends/%/.installed: pyproject.toml setup.py
+	$(PYTHON) -m venv .venv-backends/$*
+	.venv-backends/$*/bin/python -m pip install --quiet --editable '.$(if $(ONNXRUNTIME_OF_$*),,[$*])' pytest pytest-asyncio
+	$(if $(ONNXRUNTIME_OF_$*),.venv-backends/$*/bin/python -m pip uninstall --quiet --yes onnxruntime)
+	$(if $(ONNXRUNTIME_OF_$*),.venv-backends/$*/bin/python -m pip install --quiet $(ONNXRUNTIME_OF_$*))
 	@touch $@
 
-test-backends: .venv-backends/.installed ## Compare DeepFace behind our port with DeepFace (installs TensorFlow, apart)
-	.venv-backends/bin/pytest -m backends tests/backends
+test-backends: $(addprefix test-,$(BACKENDS)) ## Compare each optional backend with its own package (installs PyTorch, TensorFlow and more, apart)
+
+$(addprefix test-,$(BACKENDS)): test-%: .venv-backends/%/.installed
+	.venv-backends/$*/bin/affectline models pull
+	.venv-backends/$*/bin/pytest -m backends tests/backends/test_$*.py
 
 bench: .venv/.test ## Figures of the README; DATA=DIR holds labels.csv and its clips
 	@test -n "$(DATA)" || { echo "make bench: expected DATA=DIR with labels.csv, found nothing"; exit 2; }

@@ -383,15 +383,6 @@ def peers(document: Document) -> str:
     )
 
 
-TIMELINES = (
-    "timeline_ravdess_speech",
-    "timeline_ravdess_interim",
-    "timeline_ravdess_site",
-    "timeline_nemo_pl",
-    "timeline_emodb",
-)
-
-
 def onset(document: Document) -> str:
     """Alerts of a voice that turns angry where nobody is."""
     body = [

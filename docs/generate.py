@@ -55,6 +55,8 @@ def render_settings() -> str:
 
 
 def _default(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = ",".join(value) or None
     return "" if value in (None, PydanticUndefined) else f"`{value}`"
 
 

@@ -4,10 +4,27 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 from affectline.models.labels import Label
-from affectline.models.signals import F32, U8, AffectScores, Encoding, Expressions, Face, FeatureStats, Transcription
+from affectline.models.signals import (
+    F32,
+    U8,
+    AffectScores,
+    Encoding,
+    Expressions,
+    Face,
+    FeatureStats,
+    SpeakerTurn,
+    Transcription,
+)
 
 Task = Literal[
-    "speech_gate", "acoustic_encoder", "recogniser", "voice_affect", "text_affect", "face_detector", "expression"
+    "speech_gate",
+    "acoustic_encoder",
+    "recogniser",
+    "voice_affect",
+    "text_affect",
+    "face_detector",
+    "expression",
+    "diarizer",
 ]
 RATE_HZ = 16_000
 """The rate all audio models work at."""
@@ -114,4 +131,16 @@ class Expression(Protocol):
 
     def estimate(self, rgb: U8) -> Expressions:
         """Aligned faces, RGB [n, side, side, 3] -> what they look like. A network of gray faces turns them gray."""
+        ...
+
+
+class Diarizer(Protocol):
+    model: str
+
+    def diarize(self, pcm: F32, rate_hz: int, *, speakers: int | None = None) -> tuple[SpeakerTurn, ...]:
+        """Who speaks when in sound of several voices: pcm [n] at 8,000 to 192,000 Hz -> turns by their starts.
+
+        Turns of different speakers may overlap. `speakers`: how many there are, where that is known. Raises
+        InvalidInputError for what is no such sound.
+        """
         ...

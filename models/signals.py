@@ -41,6 +41,15 @@ class Span:
         return max(0, min(self.end_us, other.end_us) - max(self.start_us, other.start_us))
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class SpeakerTurn:
+    """One speaker speaks."""
+
+    span: Span
+    speaker: str
+    """A name that means nothing beyond the recording."""
+
+
 @dataclass(frozen=True, slots=True)
 class AudioChunk:
     """Sound of one channel."""

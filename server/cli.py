@@ -19,13 +19,23 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from affectline.models.errors import AffectlineError, InvalidInputError, StorageError
+from affectline.models.runtime import PROVIDERS, Runtime
 from affectline.pipelines.chat import ChatConfig, analyze_chat
 from affectline.pipelines.chat_file import ROLES, ChatFile, is_chat, read_chat
 from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, open_recording
 from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
-from affectline.server import learning_cli, models_cli, policies_cli, recommend_cli, train_cli, tune_cli
+from affectline.server import (
+    doctor,
+    export_cli,
+    learning_cli,
+    models_cli,
+    policies_cli,
+    recommend_cli,
+    train_cli,
+    tune_cli,
+)
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
@@ -38,6 +48,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+models_cli.app.add_typer(export_cli.app, name="export")
 app.add_typer(models_cli.app, name="models")
 app.add_typer(policies_cli.app, name="policies")
 app.add_typer(train_cli.app, name="train")
@@ -45,6 +56,7 @@ app.add_typer(learning_cli.outcomes, name="outcomes")
 app.add_typer(learning_cli.insights, name="insights")
 app.command()(learning_cli.feedback)
 app.command()(tune_cli.tune)
+app.command()(doctor.doctor)
 
 T = TypeVar("T")
 
@@ -98,6 +110,14 @@ FaceModel = Annotated[
     str | None,
     typer.Option(help="Another expression model by its name, or an ONNX file of HSEmotion's kind by its path."),
 ]
+SpeechModel = Annotated[
+    str | None,
+    typer.Option(help="Another Whisper by its name, or a folder that `affectline models export whisper` wrote."),
+]
+Providers = Annotated[
+    str | None,
+    typer.Option(envvar="AFFECTLINE_PROVIDERS", help=f"What may run the networks, in order, of {','.join(PROVIDERS)}."),
+]
 AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Use models under a restricted licence.")]
 SiteFolder = Annotated[
     Path | None,
@@ -144,6 +164,8 @@ def analyze(
     site: SiteFolder = None,
     voice_model: VoiceModel = None,
     face_model: FaceModel = None,
+    speech_model: SpeechModel = None,
+    providers: Providers = None,
     accept_license: AcceptLicense = False,
     json_out: Annotated[
         str | None, typer.Option("--json", metavar="OUT|-", help="Write the timeline as JSON; - for standard output.")
@@ -175,6 +197,7 @@ def analyze(
             "--site": site,
             "--voice-model": voice_model,
             "--face-model": face_model,
+            "--speech-model": speech_model,
             "--keep-pictures": keep_pictures,
         }
         if (given := [name for name, value in sound.items() if value]) and all(map(is_chat, files)):
@@ -193,6 +216,8 @@ def analyze(
         keep = learning_cli.Keeper(store)
         _fetch_missing()
         engine = Engine(
+            runtime=Runtime([name.strip() for name in providers.split(",")]) if providers else None,
+            speech_model=speech_model,
             policies=policies,
             cues=cues or (),
             site=site,

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from affectline.models.errors import InvalidInputError
+from affectline.models.runtime import DEFAULT_PROVIDERS, PROVIDERS, AcceleratorOptions, Runtime, checked_providers
 from affectline.server.logs import LogFormat
 
 ENVIRONMENT_PREFIX = "AFFECTLINE_"
@@ -82,6 +83,31 @@ class ServerConfig(BaseModel):
         default=None,
         description="Another expression model: a registered one by name (`deepface` needs the extra), or an ONNX file "
         "of HSEmotion's kind; mini-xception by default.",
+    )
+    speech_model: str | None = Field(
+        default=None,
+        description="Another Whisper: a registered one by name (`whisper-base-fp16` for GPUs), or a folder that "
+        "`affectline models export whisper` wrote.",
+    )
+    providers: tuple[str, ...] = Field(
+        default=DEFAULT_PROVIDERS,
+        description="What may run the networks, in order, with commas: each network goes to the first that takes it. "
+        f"Of {', '.join(PROVIDERS)}; without `cpu` nothing runs unless an accelerator does.",
+    )
+    gpu_device: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Number of the GPU, for TensorRT, CUDA and MIGraphX."
+    )
+    accelerator_fp16: bool = Field(
+        default=False,
+        description="TensorRT, MIGraphX and OpenVINO on a GPU or NPU calculate in half precision. On CUDA the model's "
+        "files decide: `affectline models export whisper --precision fp16`.",
+    )
+    engine_cache: Path | None = Field(
+        default=None,
+        description="Folder for what TensorRT and OpenVINO compile; without one every start compiles anew.",
+    )
+    openvino_device: str = Field(
+        default="CPU", description="Where OpenVINO runs: CPU, GPU, GPU.1, NPU, or several as AUTO:GPU,CPU."
     )
     accept_license: bool = Field(default=False, description="Models under a restricted licence may be used.")
     site_dir: Path | None = Field(
@@ -157,7 +183,28 @@ class ServerConfig(BaseModel):
             raise ValueError(f"expected files, found none at {', '.join(map(str, missing))}")
         return paths
 
-    @field_validator("spool_dir", "site_dir")
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _with_commas(cls, names: object) -> object:
+        return tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else names
+
+    @field_validator("providers")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return checked_providers(names)
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("openvino_device")
+    @classmethod
+    def _device(cls, device: str) -> str:
+        try:
+            return AcceleratorOptions(openvino_device=device).openvino_device
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("spool_dir", "site_dir", "engine_cache")
     @classmethod
     def _folder(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_dir():
@@ -179,6 +226,13 @@ class ServerConfig(BaseModel):
                 f"expected max_pending_jobs to be at most max_jobs, found {self.max_pending_jobs} and {self.max_jobs}"
             )
         return self
+
+    def runtime(self) -> Runtime:
+        """How networks run; raises InvalidInputError when onnxruntime offers none of the providers."""
+        return Runtime(self.providers, threads=self.threads, options=self.accelerator_options())
+
+    def accelerator_options(self) -> AcceleratorOptions:
+        return AcceleratorOptions(self.gpu_device, self.accelerator_fp16, self.engine_cache, self.openvino_device)
 
     @property
     def is_loopback(self) -> bool:

@@ -15,6 +15,7 @@ from affectline.models.runtime import Runtime
 from affectline.models.store import Store, default_root
 from affectline.models.zoo.expression_file import expression_file
 from affectline.models.zoo.voice import trained_head
+from affectline.models.zoo.whisper_folder import TwoEncoders, whisper_folder
 from affectline.pipelines.chat import ChatConfig, ChatSession
 from affectline.pipelines.cues import load_cues
 from affectline.pipelines.pace import UNHURRIED
@@ -54,6 +55,7 @@ class Engine:
         runtime: Runtime | None = None,
         voice_model: str | None = None,
         face_model: str | None = None,
+        speech_model: str | None = None,
         policies: Path | None = None,
         cues: Sequence[Path] = (),
         site: Path | None = None,
@@ -62,6 +64,8 @@ class Engine:
         """`voice_model`: another registered one by name, or a file written by `affectline train voice`.
 
         `face_model`: another registered expression model by name, or an ONNX file of HSEmotion's kind.
+        `speech_model`: another registered recogniser by name, or a folder that `affectline models export whisper`
+        wrote. Where the folder's encoder is not the one that the voice models learnt from, that one runs beside it.
         `policies`: another pack than the default one.
         `cues`: files that add to or take from the default cue lexicon, in order.
         `site`: folder in which the site baseline is kept; None neither learns nor uses one.
@@ -81,6 +85,21 @@ class Engine:
             chosen["expression"] = spec.name
         elif face_model:
             chosen["expression"] = face_model
+        voice_encoder = None
+        recognisers = [spec.name for spec in known.values() if spec.task == "recogniser"]
+        if speech_model in recognisers:
+            chosen |= {"acoustic_encoder": f"{speech_model}-encoder", "recogniser": speech_model}
+        elif speech_model and not Path(speech_model).is_dir():
+            raise InvalidInputError(
+                f"expected a recogniser of {', '.join(recognisers)}, or a folder that `affectline models export "
+                f"whisper` wrote; found {speech_model!r}"
+            )
+        elif speech_model:
+            usual = known[chosen["acoustic_encoder"]]
+            encoder, recogniser, feeds_voice = whisper_folder(Path(speech_model))
+            voice_encoder = None if feeds_voice else usual
+            known |= {encoder.name: encoder, recogniser.name: recogniser}
+            chosen |= {"acoustic_encoder": encoder.name, "recogniser": recogniser.name}
         for task, name in chosen.items():
             if name not in known or known[name].task != task:
                 fitting = ", ".join(spec.name for spec in known.values() if spec.task == task)
@@ -91,6 +110,12 @@ class Engine:
                 )
         store, runtime = store or Store(default_root()), runtime or Runtime()
         loaded = {task: load_model(known[name], store, runtime) for task, name in chosen.items()}
+        versions: dict[str, str] = {task: known[name].id for task, name in chosen.items()}
+        if voice_encoder:
+            loaded["acoustic_encoder"] = TwoEncoders(
+                loaded["acoustic_encoder"], load_model(voice_encoder, store, runtime)
+            )
+            versions["acoustic_encoder"] += f" and {voice_encoder.id}"
         self.models = ModelSet(
             gate=loaded["speech_gate"],
             encoder=loaded["acoustic_encoder"],
@@ -100,7 +125,7 @@ class Engine:
             face_detector=loaded["face_detector"],
             expression=loaded["expression"],
             cues=load_cues(*cues),
-            versions={task: known[name].id for task, name in chosen.items()},
+            versions=versions,
         )
         voice = self.models.voice
         judges = (voice, self.models.text, self.models.expression)

@@ -15,7 +15,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from affectline.models.errors import AffectlineError, InvalidInputError
-from affectline.models.runtime import Runtime
 from affectline.protos.v1 import analyze_pb2, calls_pb2, recordings_pb2, routing_pb2
 from affectline.protos.v1.analyze_pb2_grpc import add_AnalyzeServiceServicer_to_server
 from affectline.protos.v1.calls_pb2_grpc import add_CallServiceServicer_to_server
@@ -232,7 +231,8 @@ def run(config: ServerConfig) -> None:
 
     def load() -> Opener:
         return Engine(
-            runtime=Runtime(threads=config.threads),
+            runtime=config.runtime(),
+            speech_model=config.speech_model,
             voice_model=config.voice_model,
             face_model=config.face_model,
             policies=config.policies,

@@ -24,6 +24,16 @@ def test_environment_wins_over_file(tmp_path: Path) -> None:
     assert (config.max_calls, config.idle_timeout_s) == (7, 5.0)
 
 
+def test_providers_come_with_commas_or_as_a_list(tmp_path: Path) -> None:
+    assert load_config(environment={"AFFECTLINE_PROVIDERS": "cuda, cpu"}).providers == ("cuda", "cpu")
+    path = tmp_path / "server.yaml"
+    path.write_text("providers: [openvino, cpu]\nopenvino_device: AUTO:GPU,CPU\naccelerator_fp16: true\n")
+    config = load_config(path, {})
+    assert config.providers == ("openvino", "cpu")
+    assert (config.accelerator_options().openvino_device, config.accelerator_options().fp16) == ("AUTO:GPU,CPU", True)
+    assert config.runtime().providers == ("openvino", "cpu")
+
+
 def test_empty_file_is_all_defaults(tmp_path: Path) -> None:
     path = tmp_path / "server.yaml"
     path.write_text("# nothing set\n")
@@ -40,6 +50,12 @@ def test_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("listen: 127.0.0.1:99999", "HOST:PORT"),
         ("tls_cert: nowhere.pem", "tls_cert: expected a file"),
         ("spool_dir: nowhere", "spool_dir: expected a folder"),
+        ("providers: cpu,abacus", "providers: expected providers of tensorrt, .*; found cpu, abacus"),
+        ("providers: [cpu, cpu]", "each once; found cpu, cpu"),
+        ("providers: ''", "providers: expected providers"),
+        ("gpu_device: -1", "gpu_device"),
+        ("openvino_device: TPU", "openvino_device: expected an OpenVINO device"),
+        ("engine_cache: nowhere", "engine_cache: expected a folder"),
         ("- a\n- b", "found list"),
         ("a: [", "expected YAML"),
     ],

@@ -1,8 +1,9 @@
 """A small writer of ONNX graphs: one method per step, names given out automatically."""
 
-from collections.abc import Sequence
+import mmap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,41 +11,63 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20
+INLINE_BYTES: Final = 1_900_000_000
+"""Of weights; more do not fit into one protobuf message (2 GiB), and go into a file beside it."""
+SMALL_BYTES: Final = 1024
+"""Arrays up to this size stay in the graph: onnxruntime reads shapes out of them."""
 Dims = Sequence[int | str]
 BLOCK = 128
 """Numbers that share a scale where rows are quantised on their own."""
+_HALF_RANGE: Final = (-65504.0, 65504.0)
 
 
 class Graph:
     """Collects nodes; `save` writes the model. Values are referred to by the name strings the methods return."""
 
-    def __init__(self, name: str, *, int8: bool = False, by_row: bool = False) -> None:
-        """int8: `linear` computes in int8. by_row: it quantises each row of its input on its own; see there."""
+    def __init__(self, name: str, *, int8: bool = False, by_row: bool = False, half: bool = False) -> None:
+        """int8: `linear` computes in int8. by_row: it quantises each row of its input on its own; see there.
+
+        half: weights and arithmetic in float16; inputs and outputs stay float32.
+        """
         self._name = name
         self._int8 = int8
         self._by_row = by_row
+        self._half = half
         self._nodes: list[onnx.NodeProto] = []
-        self._initializers: list[onnx.TensorProto] = []
+        self._arrays: list[npt.NDArray[Any]] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._scalars: dict[tuple[str, bytes], str] = {}
 
+    @property
+    def element(self) -> int:
+        """The element type that the graph calculates in."""
+        return int(TensorProto.FLOAT16 if self._half else TensorProto.FLOAT)
+
     def input(self, name: str, dims: Dims, dtype: int = TensorProto.FLOAT) -> str:
         self._inputs.append(helper.make_tensor_value_info(name, dtype, dims))
-        return name
+        return str(self.op("Cast", name, to=self.element)) if self._half and dtype == TensorProto.FLOAT else name
 
     def output(self, value: str, name: str, dims: Dims, dtype: int = TensorProto.FLOAT) -> None:
-        self._nodes.append(helper.make_node("Identity", [value], [name]))
+        if self._half and dtype == TensorProto.FLOAT:
+            self._nodes.append(helper.make_node("Cast", [value], [name], to=dtype))
+        else:
+            self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, dtype, dims))
 
     def const(self, array: npt.NDArray[Any] | np.generic | Sequence[int] | float) -> str:
-        """A stored array; equal small ones are stored once. Lists of integers become int64, floats float32."""
+        """A stored array; equal small ones are stored once. Lists of integers become int64, floats float32.
+
+        In half precision float32 becomes float16, values beyond its range the largest it has.
+        """
         value = np.asarray(array, np.float32) if isinstance(array, float) else np.asarray(array)
+        if self._half and value.dtype == np.float32:
+            value = np.clip(value, *_HALF_RANGE).astype(np.float16)
         key = (f"{value.dtype}{value.shape}", value.tobytes()) if value.size <= 16 else None
         if key and key in self._scalars:
             return self._scalars[key]
-        name = f"c{len(self._initializers)}"
-        self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
+        name = f"c{len(self._arrays)}"
+        self._arrays.append(np.ascontiguousarray(value).reshape(value.shape))
         if key:
             self._scalars[key] = name
         return name
@@ -94,9 +117,37 @@ class Graph:
             )
         )
 
-    def save(self, path: Path) -> None:
-        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, self._initializers)
+    def save(self, path: Path, *, inline_bytes: int = INLINE_BYTES, metadata: Mapping[str, str] | None = None) -> None:
+        """Writes the model; more than `inline_bytes` of weights go into a file PATH.data beside it."""
+        if sum(array.nbytes for array in self._arrays) > inline_bytes:
+            initializers = _write_beside(self._arrays, path.with_name(path.name + ".data"))
+        else:
+            initializers = [numpy_helper.from_array(array, f"c{i}") for i, array in enumerate(self._arrays)]
+        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, initializers)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
         model = helper.make_model(graph, opset_imports=opsets, producer_name="affectline")
         model.ir_version = helper.find_min_ir_version_for([opsets[0]])
+        helper.set_model_props(model, dict(metadata or {}))
         onnx.save(model, str(path))
+
+
+def _write_beside(arrays: Sequence[npt.NDArray[Any]], path: Path) -> list[onnx.TensorProto]:
+    """The large arrays into one file, each on a page of its own, as ONNX's external data."""
+    tensors = []
+    with path.open("wb") as file:
+        for i, array in enumerate(arrays):
+            if array.nbytes <= SMALL_BYTES:
+                tensors.append(numpy_helper.from_array(array, f"c{i}"))
+                continue
+            file.write(bytes(-file.tell() % mmap.PAGESIZE))
+            tensor = TensorProto(
+                name=f"c{i}",
+                data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+                dims=array.shape,
+                data_location=TensorProto.EXTERNAL,
+            )
+            for key, value in (("location", path.name), ("offset", file.tell()), ("length", array.nbytes)):
+                tensor.external_data.add(key=key, value=str(value))
+            array.tofile(file)
+            tensors.append(tensor)
+    return tensors

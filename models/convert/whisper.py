@@ -6,9 +6,11 @@ transformer, exact GELU, 64 values per head, keys without bias.
 
 import json
 import shutil
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ EARLY_LAYERS = (1, 2, 3)
 """Encoder blocks whose outputs the encoder graph exposes for voice affect."""
 HEAD_WIDTH = 64
 MEL_BANDS = 80
+"""Of all models but the third large one, which has 128."""
 SAMPLES_PER_FFT = 400
 WINDOW_FRAMES = 750
 """Of the encoder, in 15 s: the shortest window on which the plain weights do not run away."""
@@ -30,28 +33,55 @@ SILENT_MEL = -0.65
 
 Tensors = dict[str, npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
-
+Precision = Literal["int8", "fp16", "fp32"]
 
 FILES = ("encoder.onnx", "cross.onnx", "decoder.onnx", "mel_filters.npy", "tokenizer.json", "config.json")
 
 
-def convert(raw_dir: Path, out_dir: Path, *, int8: bool) -> None:
+def convert(raw_dir: Path, out_dir: Path, *, precision: Precision) -> None:
     """model.bin, config.json and tokenizer.json -> FILES. Raises InvalidInputError for other weights."""
-    tensors = read_tensors(raw_dir / "model.bin")
     config = json.loads((raw_dir / "config.json").read_text())
-    _encoder(tensors, int8, _silence(tensors)).save(out_dir / "encoder.onnx")
-    _cross(tensors, int8).save(out_dir / "cross.onnx")
-    _decoder(tensors, config["alignment_heads"], int8).save(out_dir / "decoder.onnx")
-    np.save(out_dir / "mel_filters.npy", mel_filters())
+    write_graphs(read_tensors(raw_dir / "model.bin"), config["alignment_heads"], out_dir, precision)
     for name in ("tokenizer.json", "config.json"):
         shutil.copy(raw_dir / name, out_dir / name)
 
 
-def mel_filters() -> npt.NDArray[np.float32]:
-    """[MEL_BANDS, SAMPLES_PER_FFT / 2 + 1] Slaney-style triangles for 16 kHz, as Whisper was trained with."""
+def write_graphs(
+    tensors: Tensors, alignment_heads: Sequence[tuple[int, int]], out_dir: Path, precision: Precision
+) -> None:
+    """Weights of any size, named as CTranslate2 does -> the graphs and mel filters of FILES.
+
+    alignment_heads: (decoder layer, head) of each that follows the words' times.
+    """
+
+    def graph(name: str, *, by_row: bool = False) -> Graph:
+        return Graph(f"whisper_{name}", int8=precision == "int8", by_row=by_row, half=precision == "fp16")
+
+    _encoder(graph("encoder"), tensors, _silence(tensors)).save(out_dir / "encoder.onnx")
+    _cross(graph("cross"), tensors).save(out_dir / "cross.onnx")
+    _decoder(graph("decoder", by_row=True), tensors, alignment_heads).save(out_dir / "decoder.onnx")
+    np.save(out_dir / "mel_filters.npy", mel_filters(_mel_bands(tensors)))
+
+
+def mel_filters(bands: int = MEL_BANDS) -> npt.NDArray[np.float32]:
+    """[bands, SAMPLES_PER_FFT / 2 + 1] Slaney-style triangles for 16 kHz, as Whisper was trained with."""
     from librosa.filters import mel  # here, since librosa takes a second to import
 
-    return np.asarray(mel(sr=16_000, n_fft=SAMPLES_PER_FFT, n_mels=MEL_BANDS), np.float32)
+    return np.asarray(mel(sr=16_000, n_fft=SAMPLES_PER_FFT, n_mels=bands), np.float32)
+
+
+def early_sha256(tensors: Tensors) -> str:
+    """Of the weights up to the last of EARLY_LAYERS in half precision: models with the same one feed the same head."""
+    digest = sha256()
+    layers = [f"encoder/layer_{layer}/" for layer in range(max(EARLY_LAYERS))]
+    for name in sorted(tensors):
+        if name.endswith("/weight") and name.startswith(("encoder/conv", *layers)):
+            digest.update(np.ascontiguousarray(tensors[name], np.float16).tobytes())
+    return digest.hexdigest()
+
+
+def _mel_bands(tensors: Tensors) -> int:
+    return int(tensors["encoder/conv1/weight"].shape[1])
 
 
 def _layers(tensors: Tensors, side: str) -> int:
@@ -88,21 +118,20 @@ def _silence(tensors: Tensors) -> list[tuple[F32, F32]]:
     """What each block of the encoder makes of a silent window: keys and values, [1, WINDOW_FRAMES, width] each."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.onnx"
-        _encoder(tensors, False, None).save(path)
-        mel = np.full((1, MEL_BANDS, 2 * WINDOW_FRAMES), SILENT_MEL, np.float32)
-        out = Runtime(("CPUExecutionProvider",)).session(path).run({"mel": mel})
+        _encoder(Graph("whisper_encoder"), tensors, None).save(path)
+        mel = np.full((1, _mel_bands(tensors), 2 * WINDOW_FRAMES), SILENT_MEL, np.float32)
+        out = Runtime(["cpu"]).session(path).run({"mel": mel})
     return [(out[f"k_{i}"], out[f"v_{i}"]) for i in range(_layers(tensors, "encoder"))]
 
 
-def _encoder(tensors: Tensors, int8: bool, silence: list[tuple[F32, F32]] | None) -> Graph:
-    """mel [1, 80, 2 n] -> hidden [1, n, width] and layer1.. of EARLY_LAYERS, likewise; any n <= 1500.
+def _encoder(g: Graph, tensors: Tensors, silence: list[tuple[F32, F32]] | None) -> Graph:
+    """mel [1, bands, 2 n] -> hidden [1, n, width] and layer1.. of EARLY_LAYERS, likewise; any n <= 1500.
 
     Whisper knows windows padded with silence and runs away on bare ones. To compute what silence comes out as each time
     costs most of a short window; so its keys and values are computed once (`silence`, see _silence), and up to
     WINDOW_FRAMES the frames after the n-th are those. Without them, k_i and v_i of each block come out, too.
     """
-    g = Graph("whisper_encoder", int8=int8)
-    x = g.input("mel", (1, MEL_BANDS, "mel_frames"))
+    x = g.input("mel", (1, _mel_bands(tensors), "mel_frames"))
     for conv, stride in (("conv1", 1), ("conv2", 2)):
         weight, bias = (g.const(tensors[f"encoder/{conv}/{part}"].astype(np.float32)) for part in ("weight", "bias"))
         x = g.op("Gelu", g.op("Conv", x, weight, bias, kernel_shape=(3,), pads=(1, 1), strides=(stride,)))
@@ -133,9 +162,8 @@ def _encoder(tensors: Tensors, int8: bool, silence: list[tuple[F32, F32]] | None
     return g
 
 
-def _cross(tensors: Tensors, int8: bool) -> Graph:
+def _cross(g: Graph, tensors: Tensors) -> Graph:
     """hidden [batch, n, width] -> per decoder layer cross_k [batch, heads, 64, n] and cross_v [batch, heads, n, 64]."""
-    g = Graph("whisper_cross", int8=int8)
     width = tensors["encoder/conv1/bias"].shape[0]
     hidden = g.input("hidden", ("batch", "frames", width))
     for layer in range(_layers(tensors, "decoder")):
@@ -147,14 +175,13 @@ def _cross(tensors: Tensors, int8: bool) -> Graph:
     return g
 
 
-def _decoder(tensors: Tensors, alignment_heads: list[tuple[int, int]], int8: bool) -> Graph:
+def _decoder(g: Graph, tensors: Tensors, alignment_heads: Sequence[tuple[int, int]]) -> Graph:
     """One step over any number of new tokens, given what came before.
 
     Inputs: tokens int64 [batch, new]; past_k_i, past_v_i [batch, heads, past, 64]; cross_k_i, cross_v_i.
     Outputs: logits [batch, new, vocabulary]; alignment [batch, len(alignment_heads), new, n], the
     cross-attention of the heads that follow the words' times; k_i, v_i [batch, heads, past + new, 64].
     """
-    g = Graph("whisper_decoder", int8=int8, by_row=True)
     embeddings = tensors["decoder/embeddings/weight"]
     vocabulary, width = embeddings.shape
     heads = width // HEAD_WIDTH
@@ -180,7 +207,7 @@ def _decoder(tensors: Tensors, alignment_heads: list[tuple[int, int]], int8: boo
     mask = g.op("Where", ahead, g.const(-1e9), g.const(0.0))
 
     table = g.const(embeddings.astype(np.float16))
-    x = g.op("Cast", g.op("Gather", table, tokens), to=TensorProto.FLOAT)
+    x = g.op("Cast", g.op("Gather", table, tokens), to=g.element)
     positions = g.const(tensors["decoder/position_encodings/encodings"].astype(np.float32))
     x = g.op("Add", x, g.op("Slice", positions, past_length, length))
     attention_of_layer: dict[int, str] = {}

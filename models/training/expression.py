@@ -351,7 +351,7 @@ def figures(logits: F32, label: I64) -> dict[str, Any]:
 
 def measured(path: Path, faces: Faces, known: U8) -> dict[str, Any]:
     """Figures of the written file on `faces`, one thread; `known`: what it learnt from."""
-    session = Runtime(["CPUExecutionProvider"], threads=1).session(path)
+    session = Runtime(["cpu"], threads=1).session(path)
 
     def logits(gray: U8) -> F32:
         parts = np.array_split(gray[:, None].astype(np.float32) / 255, 16)

@@ -22,6 +22,12 @@ SIDE = 224
 """DeepFace makes every face this large before its network makes it gray and 48×48."""
 
 
+def weights_path() -> Path:
+    """Where DeepFace keeps the weights of its TensorFlow engine."""
+    home = Path(os.environ.get("DEEPFACE_HOME") or "~").expanduser()
+    return home / ".deepface" / "weights" / "facial_expression_model_weights.h5"
+
+
 class DeepFaceEmotion:
     model = "deepface@1"
     side = SIDE
@@ -41,7 +47,7 @@ class DeepFaceEmotion:
         try:
             self._network = deepface.build_model(task="facial_attribute", model_name="Emotion")
         except ValueError as error:
-            home = Path(os.environ.get("DEEPFACE_HOME") or "~").expanduser() / ".deepface" / "weights"
+            home = weights_path().parent
             raise ModelMissingError(f"expected DeepFace's emotion weights in {home}, found: {error}") from error
 
     def estimate(self, rgb: U8) -> Expressions:

