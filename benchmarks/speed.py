@@ -123,7 +123,7 @@ def stages(path: Path, language: str | None) -> dict[str, float]:
     for utterance in timeline.utterances:
         start, end = (t * RATE_HZ // 1_000_000 for t in (utterance.span.start_us, utterance.span.end_us))
         pcm = wide[channel_of[utterance.participant]][start:end]
-        mel_s, _ = timed(partial(whisper.log_mel, pcm, whisper.WINDOW_S, filters))
+        mel_s, _ = timed(partial(whisper.log_mel, pcm, models.encoder.computed_s(len(pcm)), filters))
         encode_s, encoding = timed(partial(models.encoder.encode, pcm))
         decoder_s, heard = timed(partial(models.recogniser.transcribe, encoding, language=language))
         took["log-mel"] += mel_s

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from affectline.models.ports import RATE_HZ
 from affectline.models.runtime import Runtime
 from affectline.models.signals import F32
+from affectline.models.zoo.whisper import WINDOW_S
 from affectline.pipelines.g711 import decode_mulaw, encode_mulaw
 from affectline.pipelines.transcript import Transcriber
 from benchmarks.common import Clip, arguments, bootstrap, load_clips, pulled, read_sound, report, resampled
@@ -63,9 +64,13 @@ def telephone(pcm: F32) -> F32:
     return resampled(decode_mulaw(encode_mulaw(resampled(pcm, RATE_HZ, 8_000))), 8_000)
 
 
-def affectline(suffix: str = "", threads: int = 2) -> Read:
+def affectline(suffix: str = "", threads: int = 2, *, whole_window: bool = False) -> Read:
+    """`whole_window`: silence after the sound is computed, too."""
     runtime = Runtime(threads=threads)
-    transcriber = Transcriber(*(pulled(f"whisper-base{suffix}{part}", runtime) for part in ("-encoder", "")))
+    encoder, recogniser = (pulled(f"whisper-base{suffix}{part}", runtime) for part in ("-encoder", ""))
+    if whole_window:
+        encoder.silence_s = WINDOW_S
+    transcriber = Transcriber(encoder, recogniser)
 
     def read(pcm: F32, language: str) -> str:
         found = transcriber.read(pcm, 0, language=language, usual_language=None)
@@ -87,6 +92,7 @@ def openai() -> Read:
 
 SYSTEMS: dict[str, tuple[str | None, Callable[[], Read]]] = {
     "affectline int8, greedy": (None, affectline),
+    "affectline int8, whole 15 s window": (None, partial(affectline, whole_window=True)),
     "affectline fp32, greedy": (None, partial(affectline, "-fp32")),
     "faster-whisper int8, beam 1": ("faster-whisper", partial(faster_whisper, beam_size=1)),
     "faster-whisper int8, beam 5": ("faster-whisper", faster_whisper),

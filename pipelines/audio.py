@@ -7,6 +7,8 @@ from affectline.models.ports import RATE_HZ
 from affectline.models.signals import F32, AudioChunk
 from affectline.pipelines.resample import Resampler
 
+ROOM_SAMPLES = 2 * RATE_HZ
+"""Memory is asked for so much at a time, beyond what is needed."""
 MAX_JUMP_S = 120
 """A longer jump in a stream's positions is a broken sender, not a loss."""
 
@@ -19,10 +21,12 @@ class ChannelAudio:
         self._frame_samples = frame_samples
         self._next_source = 0
         self._resampler = Resampler(rate_hz, RATE_HZ)
-        self._buffer = np.zeros(4 * RATE_HZ, np.float32)
+        self._buffer = np.zeros(ROOM_SAMPLES, np.float32)
         self._length = 0
         self._base = 0
         """Sample number of _buffer[0] at RATE_HZ; _length samples follow."""
+        self._needed = 0
+        """Sample number of the first one that is still needed."""
         self._gaps: list[tuple[int, int, str]] = []
 
     @property
@@ -90,16 +94,14 @@ class ChannelAudio:
         return self._buffer[max(0, start_sample - self._base) : max(0, min(self._length, end_sample - self._base))]
 
     def forget_before(self, sample: int) -> None:
-        drop = min(self._length, sample - self._base)
-        if drop > len(self._buffer) // 2:
-            self._buffer[: self._length - drop] = self._buffer[drop : self._length].copy()
-            self._base += drop
-            self._length -= drop
-            self._gaps = [gap for gap in self._gaps if gap[1] > self._base]
+        self._needed = max(self._needed, min(sample, self._base + self._length))
 
     def _append(self, pcm: F32) -> None:
-        end = self._length + len(pcm)
-        if end > len(self._buffer):
-            self._buffer = np.concatenate([self._buffer, np.zeros(end, np.float32)])
-        self._buffer[self._length : end] = pcm
-        self._length = end
+        if self._length + len(pcm) > len(self._buffer):
+            kept = self._buffer[self._needed - self._base : self._length]
+            self._buffer = np.zeros(len(kept) + len(pcm) + ROOM_SAMPLES, np.float32)
+            self._buffer[: len(kept)] = kept
+            self._base, self._length = self._needed, len(kept)
+            self._gaps = [gap for gap in self._gaps if gap[1] > self._base]
+        self._buffer[self._length : self._length + len(pcm)] = pcm
+        self._length += len(pcm)

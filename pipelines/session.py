@@ -266,7 +266,7 @@ class CallSession:
         policies: PolicyPack,
         *,
         site: FeatureStats | None = None,
-        learn: Callable[[F32], None] = lambda windows: None,
+        learn: Callable[[F32], None] | None = None,
         pace: Pace = UNHURRIED,
     ) -> None:
         """`site`: how voices usually sound here. `learn` is given the call's voice features [n, k] when it ends.
@@ -654,7 +654,7 @@ class CallSession:
             party.seconds[second].estimates += [e for e in estimates if _within(second, e)]
             party.seconds[second].absent |= absent
         if voice is not None:
-            if voice.quality >= SITE_QUALITY:
+            if self._learn and voice.quality >= SITE_QUALITY:
                 self._windows += site_features(self._models.voice, reading.encoding, pcm_us, speech)
             yield self._vocal_summary(party, said.utterance, voice, speech)
 
@@ -959,7 +959,7 @@ class CallSession:
         yield from self._stages.finish(end_us)
         yield from self._conversation.figures(*self._talk())
         yield from self._suggested(self._engine.finish())
-        if self._windows:
+        if self._learn and self._windows:
             self._learn(np.stack(self._windows))
 
 

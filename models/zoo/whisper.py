@@ -50,11 +50,12 @@ UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 class WhisperEncoder:
     """Mel spectrogram and encoder over a window of 15 s, or 30 s where asked for or needed.
 
-    `hidden` and layers end up to SILENCE_S after the sound; the long window is computed and given in full.
+    `hidden` and layers end `silence_s` after the sound, or up to STEP_S later; the long window is computed in full.
     """
 
     window_samples = round(WINDOW_S * RATE_HZ)
     long_window_samples = LONG_WINDOW_S * RATE_HZ
+    silence_s = SILENCE_S
 
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self._session = runtime.session(folder / "encoder.onnx")
@@ -64,11 +65,8 @@ class WhisperEncoder:
     def encode(self, pcm: F32, *, long_window: bool = False) -> Encoding:
         if not 1 <= len(pcm) <= self.long_window_samples:
             raise InvalidInputError(f"expected 1 to {self.long_window_samples} samples, found {len(pcm)}")
-        if long_window or len(pcm) > self.window_samples:
-            computed_s: float = LONG_WINDOW_S
-        else:
-            computed_s = min(WINDOW_S, STEP_S * math.ceil((len(pcm) / RATE_HZ + SILENCE_S) / STEP_S))
-        mel = log_mel(pcm, computed_s, self._filters)
+        long_window = long_window or len(pcm) > self.window_samples
+        mel = log_mel(pcm, LONG_WINDOW_S if long_window else self.computed_s(len(pcm)), self._filters)
         silence = max(mel.max() - FLOOR, LOWEST)
         if abs(silence - conversion.SILENT_MEL) > LIKE_SILENCE:  # so loud or quiet that its silence was never computed
             missing = max(0, conversion.WINDOW_FRAMES * 2 - mel.shape[1])
@@ -80,6 +78,10 @@ class WhisperEncoder:
             frame_us=FRAME_US,
             input_frames=max(1, round(len(pcm) / (2 * HOP))),
         )
+
+    def computed_s(self, samples: int) -> float:
+        """How much of the usual window is computed for so many samples."""
+        return min(WINDOW_S, STEP_S * math.ceil((samples / RATE_HZ + self.silence_s) / STEP_S))
 
 
 def log_mel(pcm: F32, window_s: float, filters: csr_array) -> F32:
