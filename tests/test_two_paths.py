@@ -110,6 +110,8 @@ async def test_all_paths_give_the_same_timeline(excerpt: Path) -> None:
             replies = [each async for each in stream_call(channel, open_recording(excerpt), config, speed=None)]
             live = replies.pop()
             assert isinstance(live, CallTimeline)
+            # On a busy machine partial results may be left out; that is told, and changes nothing else.
+            live = replace(live, notices=tuple(each for each in live.notices if each.code != "partials_skipped"))
             assert await recorded(channel, excerpt) == live
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):

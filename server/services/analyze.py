@@ -117,7 +117,7 @@ class AnalyzeService(AnalyzeServiceServicer):
     async def _slot(self, call: str) -> AsyncIterator[None]:
         if self.running >= self._config.max_calls:
             raise CapacityError(f"expected at most {self._config.max_calls} calls, found one more")
-        if not self._sessions.pace.affords("call"):
+        if self.running and not self._sessions.pace.affords("call"):
             raise CapacityError("expected time for one more call, found that results of the running ones come late")
         self.running += 1
         started_s = monotonic()
