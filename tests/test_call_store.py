@@ -27,6 +27,8 @@ pytestmark = pytest.mark.unit
 
 POSTGRES = os.environ.get("AFFECTLINE_TEST_POSTGRES")
 """URL of an empty database that the tests may fill and empty again."""
+SEARCHED = ("utterance_words", "ix_utterances_words")
+"""What serves the full-text search of either database is made by a migration alone."""
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
 
 
@@ -72,8 +74,8 @@ def test_the_row_holds_what_is_searched_for_and_the_export(place: str, store: Ca
     details = CallDetails("a", NOON, "support", "broadband", "north", "customer 4711")
     store.add(details, sample_timeline())
     store.add(CallDetails("b", customer_reference="customer 4711"), empty_timeline())
-    columns = "name, duration_us, queue, product, language, agent_group, customer, timeline"
-    first, second = rows(place, f"SELECT {columns} FROM calls ORDER BY id")
+    columns = "name, duration_us, queue, product, language, agent_group, customer, data"
+    first, second = rows(place, f"SELECT {columns} FROM calls JOIN timelines ON call_id = id ORDER BY id")
     assert first[:6] == ("northwind-broadband-0412.flac", 186_000_000, "support", "broadband", "en", "north")
     assert gzip.decompress(bytes(first[7])) == to_json(sample_timeline())  # type: ignore[call-overload]
     assert first[6] == second[6] != "customer 4711"
@@ -236,8 +238,9 @@ def test_many_processes_open_and_write(place: str) -> None:
 
 def test_the_migrations_make_the_tables_that_the_code_uses(place: str, store: CallStore) -> None:
     engine = create_engine(place if "://" in place else f"sqlite:///{place}")
+    options = {"include_object": lambda thing, name, *_: not str(name).startswith(SEARCHED)}
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), METADATA) == []
     engine.dispose()
 
 
@@ -302,7 +305,7 @@ def test_a_damaged_timeline_is_told(place: str, store: CallStore, data: bytes) -
     store.add(CallDetails("a"), empty_timeline())
     engine = create_engine(place if "://" in place else f"sqlite:///{place}")
     with engine.begin() as connection:
-        connection.execute(text("UPDATE calls SET timeline = :data"), {"data": data})
+        connection.execute(text("UPDATE timelines SET data = :data"), {"data": data})
     engine.dispose()
     with pytest.raises(StorageError, match="a timeline of a in the store, found a damaged one"):
         store.timeline("a")
