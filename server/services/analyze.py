@@ -23,6 +23,7 @@ from affectline.server import wire
 from affectline.server.config import ServerConfig
 from affectline.server.services.keeper import Keeper
 from affectline.server.services.sessions import Context, Sessions, receive, receive_config, statuses
+from affectline.server.store.live import LiveCall
 
 CURSOR_EVERY_US = 1_000_000
 VIDEO_SHARE = 0.3
@@ -136,8 +137,9 @@ class AnalyzeService(AnalyzeServiceServicer):
         except InvalidInputError as error:
             raise wire.MessageError(("config", str(error))) from error
         turn = Lock()
+        live = self._keeper.open(details, session.timeline)
         try:
-            await self._listen(config, audio, session, turn, context)
+            await self._listen(config, audio, session, turn, live, context)
             await self._send(context, await self._sessions.run(_in_turn, turn, session.finish))
         except BaseException:
             if self._keeper.keeps:  # the caller is gone, fell silent or broke the protocol, or the server stops
@@ -162,7 +164,13 @@ class AnalyzeService(AnalyzeServiceServicer):
         log.info("%s broke off and was kept", call)
 
     async def _listen(
-        self, config: CallConfig, audio: wire.AudioFormat, session: Session, turn: Lock, context: Context
+        self,
+        config: CallConfig,
+        audio: wire.AudioFormat,
+        session: Session,
+        turn: Lock,
+        live: LiveCall | None,
+        context: Context,
     ) -> None:
         """Takes the caller's messages until the call is over."""
         reader = wire.CallReader(config, audio, round(self._config.max_call_s * 1_000_000))
@@ -196,7 +204,10 @@ class AnalyzeService(AnalyzeServiceServicer):
                 if use != "look" and request.video.camera not in streams:
                     continue
                 inputs = [replace(item, use=use) for item in inputs if isinstance(item, EncodedFrame)]
-            await self._send(context, await self._sessions.run(_in_turn, turn, _push, session, inputs))
+            outputs = await self._sessions.run(_in_turn, turn, _push, session, inputs)
+            if live:
+                live.take(inputs, outputs, session.received_us)
+            await self._send(context, outputs)
             if picture:
                 pictures.done()
             if session.received_us - cursor_us >= CURSOR_EVERY_US:

@@ -1,5 +1,6 @@
 """Keeps finished calls, what people made of suggestions, and what became of the calls."""
 
+import dataclasses
 import gzip
 import hmac
 import logging
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, Table, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from affectline.models.errors import AffectlineError, InvalidInputError, StorageError
@@ -23,7 +24,7 @@ from affectline.pipelines.outcomes import (
     OutcomeKind,
 )
 from affectline.pipelines.redaction import find_personal, redact
-from affectline.pipelines.timeline import CallTimeline, Participant, Verdict
+from affectline.pipelines.timeline import CallTimeline, Notice, Participant, Verdict
 from affectline.server.exports import from_json, to_json
 from affectline.server.store.database import Database
 from affectline.server.store.derived import VERSION, Derived, derive, storable
@@ -33,6 +34,7 @@ from affectline.server.store.tables import (
     CONSENTS,
     FEEDBACK,
     FEELINGS,
+    JOBS,
     JOURNAL,
     MODELS,
     MOMENTS,
@@ -45,6 +47,7 @@ from affectline.server.store.tables import (
 )
 
 TAKEN: Final = "expected the id of a new call, found that of a stored one"
+PRUNED_AT_ONCE: Final = 500
 DERIVED_TABLES: Final = (PARTICIPANTS, UTTERANCES, MOMENTS, STAGES, FEELINGS, MODELS, SUGGESTIONS)
 """Their rows are made from the timeline, and with it made anew."""
 
@@ -140,16 +143,10 @@ class CallStore:
         now = self.now()
         row: dict[str, Any] = {
             **found.call,
-            "started": details.started,
+            **self.columns(details),
             "began": details.started or now,
             "stored": now,
             "changed": now,
-            "queue": details.queue,
-            "product": details.product,
-            "agent_group": details.agent_group,
-            "customer": self._hashed(details.customer_reference),
-            "agent": self._hashed(details.agent_reference),
-            "demo": details.demo,
             "writer": None,
             "derived": VERSION,
         }
@@ -173,6 +170,72 @@ class CallStore:
             if connection.scalar(known_consents) is None:
                 add_consents(connection, details.id, timeline.participants, now)
             self._add_live_feedback(connection, details, timeline)
+
+    def break_off(self, call_id: str, writer: int) -> bool:
+        """Ends a call that a server which is gone wrote so far; whether it was still running.
+
+        What was written is kept like a whole call, and says so. Raises DamagedCallError, and leaves what there is.
+        """
+        message = "The server stopped here; what was written until then is all there is."
+        still = (CALLS.c.id == call_id) & (CALLS.c.state == "running") & (CALLS.c.writer == writer)
+        try:
+            timeline = self.timeline(call_id)
+        except (DamagedCallError, NotStoredError):
+            with self.database.writing() as connection:
+                connection.execute(update(CALLS).where(still).values(state="broken_off", writer=None))
+            raise
+        notice = Notice("broken_off", message, timeline.duration_us)
+        timeline = dataclasses.replace(timeline, notices=(*timeline.notices, notice))
+        found, now = derive(timeline), self.now()
+        with self.database.writing() as connection:
+            row = {**found.call, "writer": None, "changed": now, "derived": VERSION}
+            if not connection.execute(update(CALLS).where(still).values(row)).rowcount:
+                return False
+            write_derived(connection, call_id, found)
+            write_timeline(connection, call_id, to_json(timeline))
+            connection.execute(delete(JOURNAL).where(JOURNAL.c.call_id == call_id))
+            began = connection.scalar(select(CALLS.c.began).where(CALLS.c.id == call_id))
+            self._add_live_feedback(connection, CallDetails(call_id, began), timeline)
+        return True
+
+    def prune(self, before: datetime, told: Callable[[int], None] = lambda count: None) -> int:
+        """Deletes calls that began before then, with all that is kept of them; how many. Running ones stay.
+
+        `told` is given the number so far.
+        """
+        old = select(CALLS.c.id).where(CALLS.c.began < before, CALLS.c.state != "running").limit(PRUNED_AT_ONCE)
+        count = 0
+        while True:
+            with self.database.writing() as connection:
+                ids = list(connection.scalars(old))
+                connection.execute(delete(JOBS).where(JOBS.c.call_id.in_(ids) | (JOBS.c.ended < before)))
+                connection.execute(delete(CALLS).where(CALLS.c.id.in_(ids)))
+            count += len(ids)
+            told(count)
+            if len(ids) < PRUNED_AT_ONCE:
+                break
+        if count and not self.database.is_postgres:
+            with self.database.writing() as connection:  # the index forgets words only when it is tidied up
+                connection.execute(text("INSERT INTO utterance_words (utterance_words) VALUES ('optimize')"))
+        return count
+
+    def older(self, before: datetime) -> int:
+        """How many calls `prune` would delete."""
+        old = select(func.count()).select_from(CALLS).where(CALLS.c.began < before, CALLS.c.state != "running")
+        with self.database.reading() as connection:
+            return connection.scalar(old) or 0
+
+    def columns(self, details: CallDetails) -> dict[str, Any]:
+        """What is kept of the details; references as hashes."""
+        return {
+            "started": details.started,
+            "queue": details.queue,
+            "product": details.product,
+            "agent_group": details.agent_group,
+            "customer": self._hashed(details.customer_reference),
+            "agent": self._hashed(details.agent_reference),
+            "demo": details.demo,
+        }
 
     def record_outcome(self, call_id: str, outcome: Outcome) -> bool:
         """Whether it is news; the same one again is not. Raises NotStoredError for an unknown call."""
@@ -259,9 +322,10 @@ class CallStore:
         ]
 
     def reviewed_calls(self, damaged: Callable[[str], None] = lambda call_id: None) -> Iterator[ReviewedCall]:
-        """Calls with an outcome, by id; `damaged` is told of each whose timeline cannot be read."""
+        """Calls that are over and have an outcome, by id; `damaged` is told of each whose timeline cannot be read."""
         with self.database.reading() as connection:
             outcomes: dict[str, dict[OutcomeKind, Outcome]] = {}
+            running = set(connection.scalars(select(CALLS.c.id).where(CALLS.c.state == "running")))
             for row in connection.execute(_newest(OUTCOMES, OUTCOMES.c.call_id, OUTCOMES.c.kind)):
                 outcomes.setdefault(row.call_id, {})[row.kind] = Outcome(row.kind, row.value, row.at)
             accepted: Counter[str] = Counter()
@@ -270,6 +334,8 @@ class CallStore:
                 judged.add(row.call_id)
                 accepted[row.call_id] += row.verdict == "accepted"
         for call_id, by_kind in sorted(outcomes.items()):
+            if call_id in running:
+                continue
             found = tuple(outcome for _, outcome in sorted(by_kind.items()))
             try:
                 timeline = self.timeline(call_id)

@@ -1,5 +1,6 @@
 """What is searched and counted of a call: rows made from its timeline, and nothing that the timeline does not say."""
 
+import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -15,6 +16,7 @@ from affectline.pipelines.timeline import CallTimeline, Moment, Participant, Sta
 VERSION: Final = 1
 """Counts up when the rows change; rows of an older version are made anew when the store is opened."""
 SPARKLINE_POINTS: Final = 60
+WORD: Final = re.compile(r"[^\W_]+")
 _NOTHING: Final = -128
 _STEPS: Final = 127
 Row = dict[str, Any]
@@ -82,7 +84,7 @@ def utterance_rows(utterances: Sequence[Utterance]) -> list[Row]:
             "start_us": each.span.start_us,
             "end_us": each.span.end_us,
             "text": storable(each.text),
-            "words": folded(f"{each.text}\n{each.translation}" if each.translation else each.text),
+            "words": searched(f"{each.text}\n{each.translation}" if each.translation else each.text),
         }
         for each in utterances
     ]
@@ -230,6 +232,16 @@ def folded(text: str) -> str:
     """As texts are compared in a search: small letters, no accents."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return storable("".join(letter for letter in decomposed if not unicodedata.combining(letter)))
+
+
+def words_of(text: str) -> list[str]:
+    """Its words as they are compared in a search: letters and digits only, small, without accents."""
+    return WORD.findall(folded(text))
+
+
+def searched(text: str) -> str:
+    """All its words, each with a space on either side."""
+    return f" {' '.join(words_of(text))} "
 
 
 def storable(text: str) -> str:

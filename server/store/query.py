@@ -12,9 +12,13 @@ from typing import Any, Final, Literal
 
 from scipy import stats
 from sqlalchemy import (
+    CTE,
     ColumnElement,
+    Connection,
     Float,
     Integer,
+    Select,
+    Table,
     and_,
     cast,
     distinct,
@@ -36,7 +40,7 @@ from affectline.pipelines.redaction import find_personal, redact
 from affectline.pipelines.timeline import CallTimeline, StageName
 from affectline.server.store.calls import CallStore, NotStoredError
 from affectline.server.store.derived import read_sparkline, storable
-from affectline.server.store.search import Term, find_terms, postgres_match, sqlite_match, terms_of
+from affectline.server.store.search import Term, find_terms, postgres_match, sqlite_match, terms_of, words_match
 from affectline.server.store.tables import (
     CALLS,
     CORRECTIONS,
@@ -73,6 +77,8 @@ MAX_GROUPS: Final = 1_000
 MIN_GROUP_CALLS: Final = 5
 MIN_GROUP_AGENTS: Final = 2
 TOKEN_EXPECTED: Final = "expected a page token that this server gave out for the same question, found another one"
+FEW_ROWS: Final = 20_000
+FEW_UTTERANCES: Final = 50_000
 EXCERPT_CHARACTERS: Final = 240
 DOMINANT_LABELS: Final = 3
 
@@ -309,15 +315,17 @@ class Queries:
             raise InvalidInputError(f"expected an order of {', '.join(ORDERS)}; found {str(order)[:40]!r}")
         stamp = _stamp((only, order))
         key, descending = _order_key(order)
-        query = select(CALLS, key.label("key")).where(*self._conditions(only))
+        query = select(CALLS, key.label("key"))
         if page_token:
             value, last = _read_token(page_token, stamp)
             after = tuple_(key, CALLS.c.id)
             place = tuple_(*_place(key, value), literal(last))
             query = query.where(after < place if descending else after > place)
         ends = (key.desc(), CALLS.c.id.desc()) if descending else (key, CALLS.c.id)
-        counted = select(CALLS.c.id).where(*self._conditions(only)).limit(MAX_COUNTED + 1).subquery()
         with self._database.reading() as connection:
+            conditions = self._conditions(connection, only)
+            query = query.where(*conditions)
+            counted = select(CALLS.c.id).where(*conditions).limit(MAX_COUNTED + 1).subquery()
             found = connection.execute(query.order_by(*ends).limit(size + 1)).all()
             total = connection.scalar(select(func.count()).select_from(counted)) or 0
             shown = found[:size]
@@ -347,7 +355,6 @@ class Queries:
         stamp = _stamp((words, only))
         columns = (CALLS.c.name, CALLS.c.began, UTTERANCES)
         query = select(*columns).join(CALLS, CALLS.c.id == UTTERANCES.c.call_id)
-        query = query.where(self._utterance_matches(terms), *self._conditions(only))
         keys = (CALLS.c.began, CALLS.c.id, UTTERANCES.c.number)
         if page_token:
             began, (call_id, number) = _read_token(page_token, stamp)
@@ -360,7 +367,8 @@ class Queries:
             query = query.where(before)
         query = query.order_by(keys[0].desc(), keys[1].desc(), keys[2]).limit(size + 1)
         with self._database.reading() as connection:
-            found = connection.execute(query).all()
+            matching, _ = self._utterance_matches(connection, terms)
+            found = connection.execute(query.where(matching, *self._conditions(connection, only))).all()
         hits = tuple(_hit(row, terms) for row in found[:size])
         last = found[size - 1] if len(found) > size else None
         return HitPage(hits, _token(stamp, last.began, (last.call_id, last.number)) if last else "")
@@ -391,9 +399,9 @@ class Queries:
             group, shown = groups[0] if groups else (None, False)
             sides.append(group if shown else None)
             spreads.append(self._spread(only) if shown else None)
-        both = select(func.count()).select_from(CALLS).where(*self._conditions(a), *self._conditions(b))
         with self._database.reading() as connection:
-            shared = connection.scalar(both) or 0
+            conditions = (*self._conditions(connection, a), *self._conditions(connection, b))
+            shared = connection.scalar(select(func.count()).select_from(CALLS).where(*conditions)) or 0
         return Comparison(sides[0], sides[1], _welch(*spreads), shared, self._min_calls)
 
     def correct_label(self, call_id: str, moment: str, label: Label, note: str | None = None) -> Correction:
@@ -441,7 +449,7 @@ class Queries:
             outcomes = self._outcomes(connection, [call_id])
         return _call_row(row, labels.get(call_id, ()), outcomes.get(call_id, ()))
 
-    def _conditions(self, only: CallFilter) -> list[ColumnElement[bool]]:
+    def _conditions(self, connection: Connection, only: CallFilter) -> list[ColumnElement[bool]]:
         found: list[ColumnElement[bool]] = []
         if only.started_from is not None:
             found.append(CALLS.c.began >= only.started_from)
@@ -461,51 +469,39 @@ class Queries:
         if only.with_alert is not None:
             found.append(CALLS.c.alerts > 0 if only.with_alert else CALLS.c.alerts == 0)
         if only.label is not None or only.stage is not None:
-            of_call = FEELINGS.c.call_id == CALLS.c.id
-            at = FEELINGS.c.stage == (only.stage or "")
+            wanted = [FEELINGS.c.stage == (only.stage or "")]
             if only.label is not None:
-                least_us = round(only.label_min_s * 1_000_000)
-                found.append(exists().where(of_call, at, FEELINGS.c.label == only.label, FEELINGS.c.us >= least_us))
-            else:
-                found.append(exists().where(of_call, at))
+                wanted += [FEELINGS.c.label == only.label, FEELINGS.c.us >= round(only.label_min_s * 1_000_000)]
+            found.append(_has(connection, FEELINGS, *wanted))
         if only.policies:
-            fired = or_(*(_policy_is(name) for name in only.policies))
-            found.append(exists().where(SUGGESTIONS.c.call_id == CALLS.c.id, fired))
+            found.append(_has(connection, SUGGESTIONS, or_(*map(_policy_is, only.policies))))
         if only.outcome is not None:
-            found.append(self._outcome_condition(only))
+            found.append(_has(connection, OUTCOMES, *_outcome_conditions(only, only.outcome)))
         if terms := terms_of(only.words):
-            found.append(self._call_matches(terms))
+            found.append(self._call_matches(connection, terms))
         return found
 
-    def _outcome_condition(self, only: CallFilter) -> ColumnElement[bool]:
-        kind = only.outcome
-        kind_rows = select(OUTCOMES).where(OUTCOMES.c.kind == kind).subquery()
-        number = func.row_number().over(
-            partition_by=kind_rows.c.call_id, order_by=(kind_rows.c.at.desc(), kind_rows.c.id.desc())
-        )
-        last = select(kind_rows.c.call_id, kind_rows.c.value, number.label("rank")).subquery()
-        wanted: list[ColumnElement[bool]] = [last.c.rank == 1]
-        if only.outcome_min is not None:
-            wanted.append(last.c.value >= only.outcome_min)
-        if only.outcome_max is not None:
-            wanted.append(last.c.value <= only.outcome_max)
-        if only.outcome_bad is not None and kind is not None:
-            low, high = SCALES.get(kind, (0, 1))
-            bad = [value for value in range(low, high + 1) if Outcome(kind, value).bad == only.outcome_bad]
-            wanted.append(last.c.value.in_(bad))
-        return CALLS.c.id.in_(select(last.c.call_id).where(*wanted))
-
-    def _utterance_matches(self, terms: Sequence[Term]) -> ColumnElement[bool]:
+    def _utterance_matches(self, connection: Connection, terms: Sequence[Term]) -> tuple[ColumnElement[bool], bool]:
+        """Condition on utterances, and whether few match: then they come by the index, else each is looked at."""
         if self._database.is_postgres:
-            return postgres_match(terms)
-        rows = text("SELECT rowid FROM utterance_words WHERE utterance_words MATCH :sought")
-        return UTTERANCES.c.number.in_(rows.bindparams(sought=sqlite_match(terms)).columns(literal_column("rowid")))
+            matching = postgres_match(terms)
+            some = select(literal(1)).select_from(UTTERANCES).where(matching).limit(FEW_UTTERANCES).subquery()
+        else:
+            rows = text("SELECT rowid FROM utterance_words WHERE utterance_words MATCH :sought")
+            found = rows.bindparams(sought=sqlite_match(terms)).columns(literal_column("rowid"))
+            matching = UTTERANCES.c.number.in_(found)
+            some = select(literal(1)).select_from(found.subquery()).limit(FEW_UTTERANCES).subquery()
+        if (connection.scalar(select(func.count()).select_from(some)) or 0) < FEW_UTTERANCES:
+            return matching, True
+        return words_match(terms, postgres=self._database.is_postgres), False
 
-    def _call_matches(self, terms: Sequence[Term]) -> ColumnElement[bool]:
-        matching = self._utterance_matches(terms)
-        return CALLS.c.id.in_(select(UTTERANCES.c.call_id).where(matching))
+    def _call_matches(self, connection: Connection, terms: Sequence[Term]) -> ColumnElement[bool]:
+        matching, few = self._utterance_matches(connection, terms)
+        if few:
+            return CALLS.c.id.in_(select(UTTERANCES.c.call_id).where(matching))
+        return exists().where(UTTERANCES.c.call_id == CALLS.c.id, matching)
 
-    def _labels(self, connection: Any, ids: Sequence[str]) -> dict[str, tuple[LabelTime, ...]]:
+    def _labels(self, connection: Connection, ids: Sequence[str]) -> dict[str, tuple[LabelTime, ...]]:
         query = select(FEELINGS).where(FEELINGS.c.call_id.in_(ids), FEELINGS.c.stage == "")
         by_call: defaultdict[str, dict[Label, int]] = defaultdict(dict)
         for row in connection.execute(query):
@@ -517,7 +513,7 @@ class Queries:
             found[call_id] = tuple(LabelTime(label, us / 1e6, us / known_us) for us, label in longest[:DOMINANT_LABELS])
         return found
 
-    def _outcomes(self, connection: Any, ids: Sequence[str]) -> dict[str, tuple[Outcome, ...]]:
+    def _outcomes(self, connection: Connection, ids: Sequence[str]) -> dict[str, tuple[Outcome, ...]]:
         by_call: defaultdict[str, dict[OutcomeKind, Outcome]] = defaultdict(dict)
         query = select(OUTCOMES).where(OUTCOMES.c.call_id.in_(ids)).order_by(OUTCOMES.c.at, OUTCOMES.c.id)
         for row in connection.execute(query):
@@ -538,53 +534,13 @@ class Queries:
 
     def _groups(self, key: ColumnElement[Any], only: CallFilter, *, staged: bool) -> list[tuple[Group, bool]]:
         """Groups, and whether each is large enough to show."""
-        stage = FEELINGS.c.stage != "" if staged else FEELINGS.c.stage == ""
-        felt = (
-            select(
-                CALLS.c.id,
-                CALLS.c.agent,
-                key.label("key"),
-                FEELINGS.c.label,
-                FEELINGS.c.us,
-                FEELINGS.c.valued_us,
-                FEELINGS.c.valence_us,
-            )
-            .select_from(CALLS.join(FEELINGS, and_(FEELINGS.c.call_id == CALLS.c.id, stage), isouter=not staged))
-            .where(*self._conditions(only))
-            .cte("felt")
-        )
-        by_label = select(
-            felt.c.key,
-            felt.c.label,
-            func.sum(felt.c.us).label("us"),
-            func.sum(cast(felt.c.us >= 1_000_000, Integer)).label("calls"),
-        ).group_by(felt.c.key, felt.c.label)
-        valued = func.sum(felt.c.valued_us)
-        means = (
-            select(
-                felt.c.key,
-                felt.c.id,
-                func.max(felt.c.agent).label("agent"),
-                (cast(func.sum(felt.c.valence_us), Float) / func.nullif(valued, 0)).label("mean"),
-            )
-            .group_by(felt.c.key, felt.c.id)
-            .cte("means")
-        )
-        by_call = select(
-            means.c.key,
-            func.count().label("calls"),
-            func.count(means.c.agent).label("known"),
-            func.count(distinct(means.c.agent)).label("agents"),
-            func.count(means.c.mean).label("valued"),
-            func.sum(means.c.mean).label("total"),
-            func.sum(means.c.mean * means.c.mean).label("squares"),
-        ).group_by(means.c.key)
         with self._database.reading() as connection:
+            conditions = self._conditions(connection, only)
             times: defaultdict[str | None, dict[Label, tuple[int, int]]] = defaultdict(dict)
-            for row in connection.execute(by_label):
-                if row.label is not None:
-                    times[row.key][row.label] = (int(row.us), int(row.calls))
-            counted = connection.execute(by_call).all()
+            for row in connection.execute(_times_by_label(key, conditions, staged=staged)):
+                times[row.key][row.label] = (int(row.us), int(row.calls))
+            means = _stage_means(key, conditions) if staged else _call_means(key, conditions)
+            counted = connection.execute(_counted(means)).all()
         return [(_group(row, times[row.key]), self._large_enough(row)) for row in counted]
 
     def _large_enough(self, row: Any) -> bool:
@@ -595,10 +551,73 @@ class Queries:
     def _spread(self, only: CallFilter) -> tuple[int, float, float]:
         """Number, mean and variance of the calls' mean valences."""
         value = CALLS.c.valence
-        query = select(func.count(value), func.sum(value), func.sum(value * value)).where(*self._conditions(only))
+        query = select(func.count(value), func.sum(value), func.sum(value * value))
         with self._database.reading() as connection:
-            count, total, squares = connection.execute(query).one()
+            count, total, squares = connection.execute(query.where(*self._conditions(connection, only))).one()
         return _moments(count, total or 0.0, squares or 0.0)
+
+
+def _has(connection: Connection, table: Table, *wanted: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The call has such a row. Where there are few of them they are looked up first; else each call is asked."""
+    some = select(literal(1)).select_from(table).where(*wanted).limit(FEW_ROWS).subquery()
+    if (connection.scalar(select(func.count()).select_from(some)) or 0) < FEW_ROWS:
+        return CALLS.c.id.in_(select(table.c.call_id).where(*wanted))
+    return exists().where(table.c.call_id == CALLS.c.id, *wanted)
+
+
+def _times_by_label(key: ColumnElement[Any], conditions: Sequence[ColumnElement[bool]], *, staged: bool) -> Select[Any]:
+    """By group and label: how long in all, and in how many calls for a second at least."""
+    stage = FEELINGS.c.stage != "" if staged else FEELINGS.c.stage == ""
+    long_enough = cast(FEELINGS.c.us >= 1_000_000, Integer)
+    query = select(
+        key.label("key"), FEELINGS.c.label, func.sum(FEELINGS.c.us).label("us"), func.sum(long_enough).label("calls")
+    )
+    joined = query.select_from(CALLS.join(FEELINGS, FEELINGS.c.call_id == CALLS.c.id)).where(stage, *conditions)
+    return joined.group_by(key, FEELINGS.c.label)
+
+
+def _call_means(key: ColumnElement[Any], conditions: Sequence[ColumnElement[bool]]) -> CTE:
+    """Each call's mean valence."""
+    return select(key.label("key"), CALLS.c.agent, CALLS.c.valence.label("mean")).where(*conditions).cte("means")
+
+
+def _stage_means(key: ColumnElement[Any], conditions: Sequence[ColumnElement[bool]]) -> CTE:
+    """Each call's mean valence in each of its stages."""
+    valued = func.nullif(func.sum(FEELINGS.c.valued_us), 0)
+    mean = (cast(func.sum(FEELINGS.c.valence_us), Float) / valued).label("mean")
+    query = select(key.label("key"), func.max(CALLS.c.agent).label("agent"), mean)
+    joined = query.select_from(CALLS.join(FEELINGS, FEELINGS.c.call_id == CALLS.c.id))
+    return joined.where(FEELINGS.c.stage != "", *conditions).group_by(key, CALLS.c.id).cte("means")
+
+
+def _counted(means: CTE) -> Select[Any]:
+    """By group: calls, agents as far as they are known, and what a mean and its interval are made of."""
+    return select(
+        means.c.key,
+        func.count().label("calls"),
+        func.count(means.c.agent).label("known"),
+        func.count(distinct(means.c.agent)).label("agents"),
+        func.count(means.c.mean).label("valued"),
+        func.sum(means.c.mean).label("total"),
+        func.sum(means.c.mean * means.c.mean).label("squares"),
+    ).group_by(means.c.key)
+
+
+def _outcome_conditions(only: CallFilter, kind: OutcomeKind) -> list[ColumnElement[bool]]:
+    """Of the newest outcome of this kind."""
+    later = OUTCOMES.alias("later")
+    newer = tuple_(later.c.at, later.c.id) > tuple_(OUTCOMES.c.at, OUTCOMES.c.id)
+    of_same = (later.c.call_id == OUTCOMES.c.call_id, later.c.kind == kind)
+    wanted: list[ColumnElement[bool]] = [OUTCOMES.c.kind == kind, ~exists().where(*of_same, newer)]
+    if only.outcome_min is not None:
+        wanted.append(OUTCOMES.c.value >= only.outcome_min)
+    if only.outcome_max is not None:
+        wanted.append(OUTCOMES.c.value <= only.outcome_max)
+    if only.outcome_bad is not None:
+        low, high = SCALES.get(kind, (0, 1))
+        bad = [float(value) for value in range(low, high + 1) if Outcome(kind, value).bad == only.outcome_bad]
+        wanted.append(OUTCOMES.c.value.in_(bad))
+    return wanted
 
 
 def _policy_is(name: str) -> ColumnElement[bool]:

@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, literal_column
+from sqlalchemy import ColumnElement, and_, func, literal_column
 
 from affectline.models.errors import InvalidInputError
-from affectline.server.store.derived import folded
+from affectline.server.store.derived import WORD, folded, words_of
 from affectline.server.store.tables import UTTERANCES
 
 MAX_QUERY_CHARACTERS: Final = 500
 MAX_QUERY_TERMS: Final = 20
 _TERM = re.compile(r'"([^"]*)"?|(\S+)')
-_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ def terms_of(words: str) -> tuple[Term, ...]:
         raise InvalidInputError(f"expected at most {MAX_QUERY_CHARACTERS} characters to search for, found {len(words)}")
     terms = []
     for quoted, bare in _TERM.findall(words):
-        if parts := tuple(_WORD.findall(folded(quoted or bare))):
+        if parts := tuple(words_of(quoted or bare)):
             terms.append(Term(parts, bare.endswith("*")))
     if sum(len(term.words) for term in terms) > MAX_QUERY_TERMS:
         raise InvalidInputError(f"expected at most {MAX_QUERY_TERMS} words to search for, found more")
@@ -44,6 +43,12 @@ def sqlite_match(terms: Sequence[Term]) -> str:
     return " AND ".join(f'"{" ".join(term.words)}"{" *" if term.prefix else ""}' for term in terms)
 
 
+def words_match(terms: Sequence[Term], *, postgres: bool) -> ColumnElement[bool]:
+    """The same without an index, for where nearly everything matches."""
+    place = func.strpos if postgres else func.instr
+    return and_(*(place(UTTERANCES.c.words, f" {' '.join(t.words)}{'' if t.prefix else ' '}") > 0 for t in terms))
+
+
 def postgres_match(terms: Sequence[Term]) -> ColumnElement[bool]:
     phrases = (" <-> ".join(f"'{w}'" for w in term.words) + (":*" if term.prefix else "") for term in terms)
     query = func.to_tsquery("simple", " & ".join(f"({phrase})" for phrase in phrases))
@@ -52,7 +57,7 @@ def postgres_match(terms: Sequence[Term]) -> ColumnElement[bool]:
 
 def find_terms(said: str, terms: Sequence[Term]) -> list[tuple[int, int]]:
     """Where the words stand in the text as it was said; none where they are in its translation only."""
-    words = [(match.span(), folded(match.group())) for match in _WORD.finditer(said)]
+    words = [(match.span(), folded(match.group())) for match in WORD.finditer(said)]
     found = []
     for term in terms:
         for number in range(len(words) - len(term.words) + 1):

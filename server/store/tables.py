@@ -260,4 +260,5 @@ OUTCOMES: Final = Table(
     Column("at", Moment, nullable=False),
     Column("recorded", Moment, nullable=False),
     Index(None, "call_id", "kind"),
+    Index(None, "kind", "value"),
 )

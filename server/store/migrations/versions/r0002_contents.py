@@ -177,6 +177,7 @@ def upgrade() -> None:
         sa.Column("text", sa.Text),
     ):
         op.add_column("suggestions", column)
+    op.create_index("ix_outcomes_kind_value", "outcomes", ["kind", "value"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE INDEX ix_utterances_words ON utterances USING gin (to_tsvector('simple', words))")
     else:
