@@ -122,9 +122,9 @@ def _add_call(
     whole = [(us, total) for (at, _), (us, total) in feelings.items() if not at]
     for (at, label), (us, total) in feelings.items():
         rows[FEELINGS].append({**key, "stage": at, "label": label, "us": us, "valued_us": us, "valence_us": total})
-    if feelings.get(("", "frustrated"), [0])[0] >= 20 * SECOND_US:
+    if feelings.get(("", "frustrated"), [0])[0] >= 10 * SECOND_US:
         expected["frustrated"].add(call_id)
-    if feelings.get(("problem", "angry"), [0])[0] >= 5 * SECOND_US:
+    if feelings.get(("problem", "angry"), [0])[0] >= 3 * SECOND_US:
         expected["problem"].add(call_id)
     alert = chance.random() < 0.05
     if alert:
@@ -209,9 +209,9 @@ def questions(queries: Queries, expected: dict[str, set[str]]) -> dict[str, tupl
         "newest calls": (page(), None),
         "one queue": (page(queues=("billing",)), None),
         "one queue in a month": (page(queues=("billing",), **month), None),
-        "frustrated >= 20 s": (page(label="frustrated", label_min_s=20), len(expected["frustrated"])),
-        "angry >= 5 s in the stage problem": (
-            page(label="angry", label_min_s=5, stage="problem"),
+        "frustrated >= 10 s": (page(label="frustrated", label_min_s=10), len(expected["frustrated"])),
+        "angry >= 3 s in the stage problem": (
+            page(label="angry", label_min_s=3, stage="problem"),
             len(expected["problem"]),
         ),
         "satisfied >= 1 s (most calls)": (page(label="satisfied"), None),
@@ -245,8 +245,8 @@ def measure(ask: Callable[[], Any], rounds: int) -> tuple[Any, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=100_000)
-    parser.add_argument("--moments", type=int, default=60, help="seconds of each call")
-    parser.add_argument("--utterances", type=int, default=12, help="of each call")
+    parser.add_argument("--moments", type=int, default=30, help="seconds of each call")
+    parser.add_argument("--utterances", type=int, default=8, help="of each call")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--place", help="an empty database")
     parser.add_argument("--json", type=Path, metavar="OUT")

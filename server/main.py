@@ -94,7 +94,8 @@ class Server:
             ],
         )
         add_AnalyzeServiceServicer_to_server(self.analyze, self._grpc)
-        add_CallServiceServicer_to_server(CallService(self.store), self._grpc)
+        self._calls = CallService(self.store, config.min_group_calls)
+        add_CallServiceServicer_to_server(self._calls, self._grpc)
         add_RecordingServiceServicer_to_server(self._recordings, self._grpc)
         add_RoutingServiceServicer_to_server(self._routing, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -153,6 +154,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._recordings.close()
+        self._calls.close()
         self.sessions.close()
         if self._writer:
             self._writer.close()

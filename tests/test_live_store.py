@@ -366,7 +366,7 @@ async def test_jobs_of_a_server_before_this_one_can_be_asked_for(
         folder.mkdir()
         return folder
 
-    first = await launch(store=path)
+    first = await launch(store=path, spool_dir=spool())
     job = await create(first, wav, request_id="r-1")
     *_, last = await watch(first, job.id)
     whole = await timeline_of(first, job.id)
