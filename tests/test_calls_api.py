@@ -49,12 +49,15 @@ async def stub(launch: Launch, place: str, **settings: Any) -> Any:  # noqa: F81
 
 
 async def refused(answer: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
+    async def wait() -> None:
         if hasattr(answer, "__aiter__"):
             async for _ in answer:
                 pass
         else:
             await answer
+
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await wait()
     return error.value
 
 
