@@ -1,4 +1,4 @@
-"""Lists, searches, counts and corrections over stored calls, on SQLite and, where a server is given, on PostgreSQL."""
+"""Lists, searches, counts and corrections over stored calls, on SQLite and, where it is installed, on PostgreSQL."""
 
 import re
 from collections.abc import Iterator
