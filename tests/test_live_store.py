@@ -182,6 +182,25 @@ def test_a_server_that_is_gone_leaves_its_calls_broken_off(store: CallStore) -> 
     other.close()
 
 
+def test_a_lock_that_a_server_left_behind_is_tidied_up_and_that_of_a_running_one_is_not(tmp_path: Path) -> None:
+    store = CallStore(str(tmp_path / "calls.db"))
+    left = tmp_path / "calls.db.writer-abc.lock"
+    (tmp_path / "calls.db.writer-none.lock").touch()
+    left.touch()
+    with written_by(store) as writer, written_by(store) as other:
+        assert writer.recover() == []
+        assert left.exists()  # it may be just being taken
+        for each in tmp_path.glob("*.lock"):
+            os.utime(each, (0, 0))
+        assert writer.recover() == []
+        assert not left.exists()
+        other.open(CallDetails("a"), sample_timeline())
+        other.flush()
+        assert writer.recover() == []
+        assert len(list(tmp_path.glob("*.writer-*.lock"))) == 3
+    store.close()
+
+
 def test_a_damaged_journal_ends_the_call_and_says_so(store: CallStore) -> None:
     sample = sample_timeline()
     gone = LiveWriter(store)

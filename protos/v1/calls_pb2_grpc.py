@@ -29,6 +29,7 @@ class CallServiceStub:
     """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
     NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
     RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
@@ -99,6 +100,7 @@ class CallServiceServicer:
     """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
     NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
     RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
@@ -255,6 +257,7 @@ class CallService:
     """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
     NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
     RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 

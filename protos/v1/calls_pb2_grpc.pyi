@@ -30,6 +30,7 @@ class CallServiceStub:
     """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
     NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
     RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
@@ -75,6 +76,7 @@ class CallServiceAsyncStub(CallServiceStub):
     """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
     NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
     RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
@@ -116,6 +118,7 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
     NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
     RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 

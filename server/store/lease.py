@@ -1,14 +1,20 @@
 """Tells servers that run from servers that are gone, however they went."""
 
+import glob
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, func, select
 
 from affectline.server.store.database import Database, failures
+
+SETTLED_S: Final = 60
+"""A younger lock file may be one that is just being taken."""
 
 
 class Lease:
@@ -58,6 +64,19 @@ class Lease:
                 finally:
                     if gone:
                         connection.execute(select(func.pg_advisory_unlock(writer)))
+
+    def left_behind(self) -> set[int]:
+        """Servers whose lock files have been there for a while, whether they run or not; none of PostgreSQL."""
+        path = self._database.path
+        if path is None:
+            return set()
+        found = set()
+        for each in path.parent.glob(f"{glob.escape(path.name)}.writer-*.lock"):
+            number = each.name.removeprefix(f"{path.name}.writer-").removesuffix(".lock")
+            with suppress(OSError, ValueError):  # gone meanwhile, or nobody's
+                if time.time() - each.stat().st_mtime > SETTLED_S:
+                    found.add(int(number, 16))
+        return found
 
     def close(self) -> None:
         if self._file:

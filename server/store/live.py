@@ -224,7 +224,8 @@ class LiveWriter:
         running = select(CALLS.c.id, CALLS.c.writer).where(CALLS.c.state == "running").order_by(CALLS.c.began)
         with self._store.database.reading() as connection:
             calls = connection.execute(running).all()
-        writers = {row.writer for row in calls if row.writer is not None} | self.jobs.writers()
+        writers = {row.writer for row in calls if row.writer is not None}
+        writers |= self.jobs.writers() | self._lease.left_behind()
         ended = []
         for writer in sorted(writers):
             with self._lease.taken_over(writer) as gone:
