@@ -386,11 +386,11 @@ def peers(document: Document) -> str:
 def store(document: Document) -> str:
     """How long the store takes to answer."""
     body = [
-        [each["question"], str(each["answer"]), f"{each['median_ms']:.0f} ms", f"{each['worst_ms']:.0f} ms"]
+        [each["question"], str(each["answer"]), *(f"{each[name]:.0f} ms" for name in ("cpu_ms", "median_ms"))]
         for each in document["results"]
     ]
     return (
-        f"{_table(['question', 'rows or calls', 'median', 'worst'], body)}\n\n{document['database']}, "
+        f"{_table(['question', 'rows or calls', 'CPU time', 'by the clock'], body)}\n\n{document['database']}, "
         f"{document['calls']:,} calls with {document['moments']:,} moments and {document['utterances']:,} utterances, "
         f"{document['size_mb']:,} MB. Lists give a page of 50 and count up to 10,001. {_source(document)}"
     )
