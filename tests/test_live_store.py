@@ -34,6 +34,7 @@ from affectline.pipelines.timeline import (
 from affectline.protos.v1 import recordings_pb2
 from affectline.server.client import open_channel, stream_call
 from affectline.server.engine import Engine
+from affectline.server.store import live
 from affectline.server.store.calls import CallStore, DamagedCallError, NotStoredError, StoredAlreadyError
 from affectline.server.store.jobs import StoredJob
 from affectline.server.store.journal import current_stages
@@ -253,6 +254,54 @@ def test_a_store_that_fails_for_a_while_loses_nothing(store: CallStore, monkeypa
         failing = False
         writer.flush()
         assert {m.span.end_us for m in store.timeline("a").moments} == {s * 1_000_000 for s in range(1, 31)}
+
+
+def test_a_call_that_ends_while_the_store_fails_is_stored_later(
+    store: CallStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = sample_timeline()
+    with written_by(store) as writer:
+        writer.open(CallDetails("a"), sample).take([], outputs(sample, 60_000_000), 60_000_000)
+        writer.flush()
+        real = store.add
+
+        def failing(*_: object, **__: object) -> None:
+            raise StorageError("the disk is full")
+
+        monkeypatch.setattr(store, "add", failing)
+        with pytest.raises(StorageError):
+            writer.finish(CallDetails("a"), sample)
+        with pytest.raises(StorageError):
+            writer.flush()
+        assert Queries(store).call("a").state == "running"
+        monkeypatch.setattr(store, "add", real)
+        writer.flush()
+        assert Queries(store).call("a").state == "finished"
+        assert store.timeline("a") == sample
+
+
+def test_a_call_that_can_never_be_stored_holds_no_other_one_up(
+    store: CallStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MAX_TRIES", 3)
+    sample = sample_timeline()
+    twice = replace(sample, suggestions=(sample.suggestions[0],) * 2)  # two rows of one key
+    with written_by(store) as writer:
+        for name in "ab":
+            writer.open(CallDetails(name), sample).take([], outputs(sample, 60_000_000), 60_000_000)
+        writer.flush()
+        other = writer.open(CallDetails("c"), sample)
+        with pytest.raises(StorageError):
+            writer.finish(CallDetails("a"), twice)
+        for second in (10, 20):
+            other.take([], [], second * 1_000_000)
+            with pytest.raises(StorageError):
+                writer.flush()
+            assert store.timeline("c").duration_us == second * 1_000_000
+        writer.flush()
+        writer.finish(CallDetails("b"), sample)
+        assert [Queries(store).call(name).state for name in "abc"] == ["broken_off", "finished", "running"]
+        assert store.timeline("a").duration_us == 60_000_000
 
 
 def test_another_call_of_the_same_id_costs_the_others_nothing(store: CallStore) -> None:

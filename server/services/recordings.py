@@ -315,11 +315,13 @@ class RecordingService(RecordingServiceServicer):
         job_id = uuid4().hex
         call_id = (config.details.id or job_id) if self._keeper.keeps else ""
         job = _Job(self._count, config.name, config.request_id, _hash(config), config, path, job_id, call_id)
+        forgotten = []
         while len(self._jobs) >= self._config.max_jobs:
-            oldest = next(each.id for each in self._jobs.values() if not each.pending)
-            del self._jobs[oldest]
-            await self._run_store(methodcaller("forget", oldest))
+            forgotten.append(next(each.id for each in self._jobs.values() if not each.pending))
+            del self._jobs[forgotten[-1]]
         self._jobs[job.id] = job
+        for oldest in forgotten:
+            await self._run_store(methodcaller("forget", oldest))
         await self._save(job)
         self._wake.set()
         return job

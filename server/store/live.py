@@ -2,19 +2,19 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from affectline.models.errors import AffectlineError
+from affectline.models.errors import AffectlineError, StorageError
 from affectline.pipelines.outcomes import CallDetails
 from affectline.pipelines.redaction import find_personal, redact
 from affectline.pipelines.session import ConsentChange, Input
 from affectline.pipelines.timeline import CallTimeline, Moment, Output, Stage, Suggestion, SuggestionFeedback, Utterance
-from affectline.server.store.calls import CallStore, add_consents
+from affectline.server.store.calls import CallStore, StoredAlreadyError, add_consents
 from affectline.server.store.derived import (
     VERSION,
     alerts_of,
@@ -49,6 +49,10 @@ from affectline.server.store.tables import (
 
 SPARKLINE_US: Final = 60_000_000
 """Of a running call the sparkline shows the last 60 s."""
+MAX_TRIES: Final = 60
+"""So often a call that is over is tried, once a flush."""
+MAX_LATE: Final = 100
+"""Calls that are over and wait for a store that fails; more are lost, but for what was written of them."""
 FEELINGS_STEP: Final = 100
 """How long each label was felt is counted anew when there is a hundredth more to count, so that long calls cost no
 more than short ones."""
@@ -63,7 +67,6 @@ class LiveCall:
         """`start`: the timeline before the first sound."""
         self.details = details
         self.start = start
-        self.stopped = False
         self._lock = Lock()
         self._entry = Entry(0)
         self._news = False
@@ -178,6 +181,15 @@ class LiveCall:
             connection.execute(insert(table), [{"call_id": self.details.id, **row} for row in rows])
 
 
+@dataclass(slots=True)
+class _Late:
+    """A call that is over and could not be stored yet."""
+
+    details: CallDetails
+    timeline: CallTimeline
+    tries: int = 1
+
+
 class LiveWriter:
     """Of one server. `flush` and `finish` block: they are for threads; each may come from another one."""
 
@@ -185,6 +197,8 @@ class LiveWriter:
         self._store = store
         self._lease = Lease(store.database)
         self._calls: dict[str, LiveCall] = {}
+        self._late: dict[str, _Late] = {}
+        """Calls that are over and could not be stored yet."""
         self._lock = Lock()
         """One transaction at a time, so that a call that is finished is not written over."""
         self.jobs = JobStore(store.database, self._lease.writer)
@@ -198,9 +212,12 @@ class LiveWriter:
     def flush(self) -> None:
         """Writes what came since the last time. Raises StorageError; what was not written comes with the next."""
         with self._lock:
+            self._flush()
+            self._finish_late()
+
+    def _flush(self) -> None:
+        if self._calls:
             written = []
-            if not self._calls:
-                return
             with self._store.database.writing() as connection:
                 for call in list(self._calls.values()):
                     try:
@@ -213,11 +230,38 @@ class LiveWriter:
             for call in written:
                 call.done()
 
+    def _finish_late(self) -> None:
+        """One that cannot be stored holds no other one up; in the end what was written of it while it ran is kept."""
+        failure = None
+        for late in list(self._late.values()):
+            try:
+                self._store.add(late.details, late.timeline, writer=self._lease.writer)
+            except StorageError as error:
+                failure = error
+                late.tries += 1
+                if late.tries < MAX_TRIES:
+                    continue
+                self._break_off(late.details.id, self._lease.writer)
+            except StoredAlreadyError:
+                log.error("a call that is over is not stored: another one of its id is in the store")
+            del self._late[late.details.id]
+        if failure:
+            raise failure
+
     def finish(self, details: CallDetails, timeline: CallTimeline) -> None:
-        """Stores a call that is over, in place of what was written of it while it ran. Raises StorageError."""
+        """Stores a call that is over, in place of what was written of it while it ran.
+
+        Raises StorageError; one that was being written is tried again with each flush, so that it does not stay
+        `running`.
+        """
         with self._lock:
-            self._calls.pop(details.id, None)
-            self._store.add(details, timeline, writer=self._lease.writer)
+            call = self._calls.pop(details.id, None)
+            try:
+                self._store.add(details, timeline, writer=self._lease.writer)
+            except StorageError:
+                if call and len(self._late) < MAX_LATE:
+                    self._late[details.id] = _Late(details, timeline)
+                raise
 
     def recover(self) -> list[str]:
         """Ends calls and jobs of servers that are gone; gives the calls' ids."""
