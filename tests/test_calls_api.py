@@ -248,12 +248,14 @@ async def test_groups_that_are_too_small_are_withheld(
     place: str,
     tmp_path: Path,
 ) -> None:
-    calls = await stub(launch, place)
+    spools = [tmp_path / "one", tmp_path / "other"]
+    for spool in spools:
+        spool.mkdir()
+    calls = await stub(launch, place, spool_dir=spools[0])
     request = calls_pb2.AggregateCallsRequest(by=calls_pb2.CALL_GROUP_QUEUE)
     found = await calls.AggregateCalls(request)
     assert (list(found.groups), found.withheld_groups, found.withheld_calls, found.min_calls) == ([], 2, 7, 5)
-    (spool := tmp_path / "other").mkdir()
-    calls = await stub(launch, place, min_group_calls=4, spool_dir=spool)
+    calls = await stub(launch, place, min_group_calls=4, spool_dir=spools[1])
     (group,) = (await calls.AggregateCalls(request)).groups
     assert (group.key, group.calls, group.valence.calls) == ("sales", 4, 4)
     assert group.valence.low <= group.valence.mean <= group.valence.high
