@@ -45,7 +45,9 @@ from affectline.server.store.tables import JOURNAL
 from .sample_timeline import sample_timeline
 from .test_call_store import place, rows  # noqa: F401 - fixture
 from .test_grpc import (  # noqa: F401 - fixtures
+    SECRET,
     Launch,
+    LevelSession,
     config,
     create,
     launch,
@@ -499,6 +501,33 @@ async def test_a_live_call_is_seen_while_it_runs(launch: Launch, tmp_path: Path)
     async for _ in stream:
         pass
     assert queries.call(row.id).state == "finished"
+    store.close()
+
+
+class NeverDone(LevelSession):
+    """Fails where it should come to its end."""
+
+    def finish(self) -> list[Output]:
+        raise RuntimeError(SECRET)
+
+
+async def test_a_call_that_cannot_come_to_its_end_is_kept_as_far_as_it_came(
+    launch: Launch,  # noqa: F811
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = str(tmp_path / "calls.db")
+    running = await launch(NeverDone, store=path)
+    stream = running.analyze(iter([config(), sound(), sound()]))
+    with pytest.raises(grpc.aio.AioRpcError, match="INTERNAL"):
+        async for _ in stream:
+            pass
+    store = CallStore(path)
+    queries = Queries(store)
+    await until(lambda: [row.state for row in queries.list_calls().rows] == ["broken_off"])
+    (row,) = queries.list_calls().rows
+    assert len(store.timeline(row.id).moments) == 4
+    assert SECRET not in caplog.text
     store.close()
 
 

@@ -22,7 +22,7 @@ from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceServicer
 from affectline.server import wire
 from affectline.server.config import ServerConfig
 from affectline.server.services.keeper import Keeper
-from affectline.server.services.sessions import Context, Sessions, receive, receive_config, statuses
+from affectline.server.services.sessions import Context, Sessions, log_failure, receive, receive_config, statuses
 from affectline.server.store.live import LiveCall
 
 CURSOR_EVERY_US = 1_000_000
@@ -159,8 +159,14 @@ class AnalyzeService(AnalyzeServiceServicer):
         """What was heard until the stream broke off is stored like a whole call, and says so."""
         message = "The stream broke off here; what was heard until then is all there is."
         session.note(Notice("broken_off", message, session.received_us))
-        await self._sessions.run(_in_turn, turn, session.finish)
-        await self._keeper.keep(call, details, await self._sessions.run(session.timeline))
+        try:
+            await self._sessions.run(_in_turn, turn, session.finish)
+            timeline = await self._sessions.run(session.timeline)
+        except Exception as error:
+            log_failure(call, error)
+            await self._keeper.abandon(call, details)
+        else:
+            await self._keeper.keep(call, details, timeline)
         log.info("%s broke off and was kept", call)
 
     async def _listen(

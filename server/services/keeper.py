@@ -62,6 +62,14 @@ class Keeper:
         """A call that is written from now on while it runs; `start` gives its timeline before the first sound."""
         return self._writer.open(details, start()) if self._writer else None
 
+    async def abandon(self, what: str, details: CallDetails) -> None:
+        """Ends a call that cannot come to its end: what was written of it while it ran is kept."""
+        if self._writer:
+            try:
+                await asyncio.to_thread(self._writer.abandon, details.id)
+            except AffectlineError as error:
+                log.error("%s was not ended in the store: %s", what, error)
+
     async def timeline(self, call_id: str) -> CallTimeline:
         """Of a stored call. Raises NotStoredError or StorageError."""
         if self._store is None:

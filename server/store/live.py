@@ -263,6 +263,13 @@ class LiveWriter:
                     self._late[details.id] = _Late(details, timeline)
                 raise
 
+    def abandon(self, call_id: str) -> None:
+        """Ends a running call as broken off, with what was taken in so far. Raises StorageError."""
+        with self._lock:
+            self._flush()
+            if self._calls.pop(call_id, None):
+                self._store.break_off(call_id, self._lease.writer)
+
     def recover(self) -> list[str]:
         """Ends calls and jobs of servers that are gone; gives the calls' ids."""
         running = select(CALLS.c.id, CALLS.c.writer).where(CALLS.c.state == "running").order_by(CALLS.c.began)
