@@ -440,6 +440,7 @@ async def test_jobs_of_a_server_before_this_one_can_be_asked_for(
     job = await create(first, wav, request_id="r-1")
     *_, last = await watch(first, job.id)
     whole = await timeline_of(first, job.id)
+    await until(lambda: rows(path, "SELECT state FROM jobs") == [("succeeded",)])  # written once it is told
     second = await launch(store=path, spool_dir=spool())
     found = (await second.recordings.GetRecordingJob(recordings_pb2.GetRecordingJobRequest(id=job.id))).job
     assert found == last
@@ -452,6 +453,7 @@ async def test_jobs_of_a_server_before_this_one_can_be_asked_for(
     assert [each.id for each in listed] == [job.id]
     new = await create(second, wav, request_id="r-2")
     assert [message.state for message in await watch(second, new.id)][-1] == recordings_pb2.JOB_STATE_SUCCEEDED
+    await until(lambda: rows(path, "SELECT DISTINCT state FROM jobs") == [("succeeded",)])
     CallStore(path).prune(datetime.now(UTC) + timedelta(days=1))
     third = await launch(store=path, spool_dir=spool())
     assert not (await third.recordings.ListRecordingJobs(recordings_pb2.ListRecordingJobsRequest())).jobs
