@@ -383,6 +383,19 @@ def peers(document: Document) -> str:
     )
 
 
+def store(document: Document) -> str:
+    """How long the store takes to answer."""
+    body = [
+        [each["question"], str(each["answer"]), *(f"{each[name]:.0f} ms" for name in ("cpu_ms", "median_ms"))]
+        for each in document["results"]
+    ]
+    return (
+        f"{_table(['question', 'rows or calls', 'CPU time', 'by the clock'], body)}\n\n{document['database']}, "
+        f"{document['calls']:,} calls with {document['moments']:,} moments and {document['utterances']:,} utterances, "
+        f"{document['size_mb']:,} MB. Lists give a page of 50 and count up to 10,001. {_source(document)}"
+    )
+
+
 def onset(document: Document) -> str:
     """Alerts of a voice that turns angry where nobody is."""
     body = [
@@ -406,6 +419,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "timeline": (TIMELINES, timeline),
     "onset": (("onset",), onset),
     "face": (("face", "face_stream"), face),
+    "store": (("store",), store),
 }
 """Marker -> (each results/NAME.json, how they are shown)."""
 

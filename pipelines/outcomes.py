@@ -30,6 +30,10 @@ class CallDetails:
     agent_group: str | None = None
     customer_reference: str | None = None
     """Never kept itself; see the store."""
+    agent_reference: str | None = None
+    """The same; it only serves to tell whether figures are those of a single agent."""
+    demo: bool = False
+    """It was made up for showing what the service does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
 from affectline.server import (
+    calls_cli,
+    demo_cli,
     doctor,
     export_cli,
     learning_cli,
@@ -54,9 +56,12 @@ app.add_typer(policies_cli.app, name="policies")
 app.add_typer(train_cli.app, name="train")
 app.add_typer(learning_cli.outcomes, name="outcomes")
 app.add_typer(learning_cli.insights, name="insights")
+app.add_typer(calls_cli.calls, name="calls")
 app.command()(learning_cli.feedback)
 app.command()(tune_cli.tune)
 app.command()(doctor.doctor)
+app.command()(calls_cli.export)
+app.command()(demo_cli.demo)
 
 T = TypeVar("T")
 

@@ -121,7 +121,7 @@ class ServerConfig(BaseModel):
     )
     store: str | None = Field(
         default=None,
-        description="Where finished calls are kept, with feedback and outcomes: path of a SQLite file, or the URL of a "
+        description="Where calls are kept, with feedback and outcomes: path of a SQLite file, or the URL of a "
         "PostgreSQL database (extra `postgres`); not kept by default.",
     )
     customer_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
@@ -140,6 +140,14 @@ class ServerConfig(BaseModel):
         "`telemetry`; off by default.",
     )
     log_format: LogFormat = Field(default="text", description="`text` for people, `json` for one object per line.")
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = Field(
+        default=None,
+        description="Calls that began longer ago than this many days are deleted with all that is kept of them, when "
+        "the server starts and then daily; kept for good by default.",
+    )
+    min_group_calls: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=5, description="Figures over several calls are withheld for groups with fewer calls than this."
+    )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         default=20.0, description="Seconds that running calls get to end when the server is asked to stop."
     )

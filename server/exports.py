@@ -66,7 +66,7 @@ def write_csv(timeline: CallTimeline, file: TextIO) -> None:
     `file` is opened with `newline=""`. Texts that a spreadsheet would run as a formula get a leading quote.
     """
     roles = {party.id: party.role for party in timeline.participants}
-    overlapping = _utterances_by_moment(timeline)
+    overlapping = utterances_by_moment(timeline)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for moment in timeline.moments:
@@ -94,7 +94,7 @@ def write_csv(timeline: CallTimeline, file: TextIO) -> None:
         )
 
 
-def _utterances_by_moment(timeline: CallTimeline) -> dict[str, list[str]]:
+def utterances_by_moment(timeline: CallTimeline) -> dict[str, list[str]]:
     by_party = defaultdict(list)
     for moment in timeline.moments:
         by_party[moment.participant].append(moment)

@@ -31,7 +31,9 @@ from affectline.server.services.keeper import Keeper
 from affectline.server.services.recordings import RecordingService
 from affectline.server.services.routing import RoutingService
 from affectline.server.services.sessions import Opener, Sessions
+from affectline.server.services.upkeep import Upkeep
 from affectline.server.store.calls import CallStore
+from affectline.server.store.live import LiveWriter
 
 SERVICES = (
     analyze_pb2.DESCRIPTOR.services_by_name["AnalyzeService"].full_name,
@@ -65,9 +67,12 @@ class Server:
         # Each call works on a thread of its own, so that nobody's light work waits for another's turn.
         self.sessions = Sessions(pace, config.max_calls + config.workers, self._observation.work)
         self.store = _store(config)
-        keeper = Keeper(self.store)
+        self._writer = LiveWriter(self.store) if self.store else None
+        self._upkeep = Upkeep(self.store, self._writer, config) if self.store and self._writer else None
+        keeper = Keeper(self.store, self._writer)
         self.analyze = AnalyzeService(self.sessions, config, keeper, self._observation.observer)
-        self._recordings = RecordingService(self.sessions, config, keeper)
+        jobs = self._writer.jobs if self._writer else None
+        self._recordings = RecordingService(self.sessions, config, keeper, jobs)
         self._routing = RoutingService(self.sessions, config)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
@@ -89,12 +94,13 @@ class Server:
             ],
         )
         add_AnalyzeServiceServicer_to_server(self.analyze, self._grpc)
-        add_CallServiceServicer_to_server(CallService(self.store), self._grpc)
+        self._calls = CallService(self.store, config.min_group_calls)
+        add_CallServiceServicer_to_server(self._calls, self._grpc)
         add_RecordingServiceServicer_to_server(self._recordings, self._grpc)
         add_RoutingServiceServicer_to_server(self._routing, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
-        self._worker: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
         """Listens, and gives the port; raises InvalidInputError when the address cannot be had."""
@@ -110,6 +116,9 @@ class Server:
                 port = self._grpc.add_insecure_port(config.listen)
         except RuntimeError as error:
             raise InvalidInputError(expected) from error
+        if self._upkeep:
+            await self._upkeep.start()
+            await self._recordings.remember()
         await self._grpc.start()
         if config.metrics_address and (metrics := self._observation.metrics):
             metrics.follow(
@@ -119,7 +128,7 @@ class Server:
                 jobs=lambda: self._recordings.pending,
             )
             self.metrics_port, self._close_metrics = metrics.serve(config.metrics_address)
-        self._worker = asyncio.create_task(self._recordings.run())
+        self._tasks = [asyncio.create_task(each.run()) for each in (self._recordings, self._upkeep) if each]
         if not config.is_loopback and not (config.tls_cert and (config.token or config.tls_client_ca)):
             log.warning("other machines can reach %s, and not both TLS and callers' identity are on", config.listen)
         return port
@@ -141,10 +150,14 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._grpc.stop(self._config.shutdown_grace_s)
         await self.analyze.drain()
-        if self._worker:
-            self._worker.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._recordings.close()
+        self._calls.close()
         self.sessions.close()
+        if self._writer:
+            self._writer.close()
         if self.store:
             self.store.close()
         if self._close_metrics:

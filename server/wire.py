@@ -429,7 +429,13 @@ def _check_details(check: _Check, field: str, message: calls_pb2.CallDetails) ->
         f"{field}.id",
         "expected at most 128 visible ASCII characters, found others or more",
     )
-    for name, most in (("queue", 128), ("product", 128), ("agent_group", 128), ("customer_reference", 256)):
+    for name, most in (
+        ("queue", 128),
+        ("product", 128),
+        ("agent_group", 128),
+        ("customer_reference", 256),
+        ("agent_reference", 256),
+    ):
         _check_text(check, f"{field}.{name}", getattr(message, name), 0, most)
     return CallDetails(
         id=message.id,
@@ -438,6 +444,7 @@ def _check_details(check: _Check, field: str, message: calls_pb2.CallDetails) ->
         product=message.product or None,
         agent_group=message.agent_group or None,
         customer_reference=message.customer_reference or None,
+        agent_reference=message.agent_reference or None,
     )
 
 

@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from affectline.models.registry import all_models
 from affectline.models.store import Store, default_root
 from affectline.server.engine import DEFAULT_MODELS, Engine
+
+from . import postgres as postgres_server
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,12 @@ def engine() -> Engine:
         if (artifact := all_models()[name].artifact) is not None:
             store.pull(artifact)
     return Engine(store=store)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of an empty PostgreSQL database; who fills it empties it again."""
+    if not postgres_server.AVAILABLE:
+        pytest.skip("PostgreSQL or psycopg is not installed")
+    with postgres_server.running() as url:
+        yield url

@@ -1,7 +1,6 @@
-"""The store of finished calls, on SQLite and, where a server is given, on PostgreSQL."""
+"""The store of calls, on SQLite and, where it is installed, on PostgreSQL."""
 
 import gzip
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -10,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
@@ -18,26 +19,28 @@ from affectline.models.errors import InvalidInputError, StorageError
 from affectline.pipelines.outcomes import CallDetails, Feedback, Outcome
 from affectline.pipelines.timeline import SuggestionFeedback
 from affectline.server.exports import to_json
+from affectline.server.store import database
 from affectline.server.store.calls import CallStore, NotStoredError, PolicyFeedback, StoredAlreadyError
+from affectline.server.store.query import CallFilter, Queries
 from affectline.server.store.tables import METADATA
 
 from .sample_timeline import empty_timeline, sample_timeline
 
 pytestmark = pytest.mark.unit
 
-POSTGRES = os.environ.get("AFFECTLINE_TEST_POSTGRES")
-"""URL of an empty database that the tests may fill and empty again."""
+SEARCHED = ("utterance_words", "ix_utterances_words")
+"""What serves the full-text search of either database is made by a migration alone."""
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"] if POSTGRES else ["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield str(tmp_path / "calls.db")
         return
-    assert POSTGRES
-    yield POSTGRES
-    engine = create_engine(POSTGRES)
+    url = request.getfixturevalue("postgres")
+    yield url
+    engine = create_engine(url)
     with engine.begin() as connection:
         METADATA.drop_all(connection)
         connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
@@ -72,8 +75,8 @@ def test_the_row_holds_what_is_searched_for_and_the_export(place: str, store: Ca
     details = CallDetails("a", NOON, "support", "broadband", "north", "customer 4711")
     store.add(details, sample_timeline())
     store.add(CallDetails("b", customer_reference="customer 4711"), empty_timeline())
-    columns = "name, duration_us, queue, product, language, agent_group, customer, timeline"
-    first, second = rows(place, f"SELECT {columns} FROM calls ORDER BY id")
+    columns = "name, duration_us, queue, product, language, agent_group, customer, data"
+    first, second = rows(place, f"SELECT {columns} FROM calls JOIN timelines ON call_id = id ORDER BY id")
     assert first[:6] == ("northwind-broadband-0412.flac", 186_000_000, "support", "broadband", "en", "north")
     assert gzip.decompress(bytes(first[7])) == to_json(sample_timeline())  # type: ignore[call-overload]
     assert first[6] == second[6] != "customer 4711"
@@ -236,8 +239,9 @@ def test_many_processes_open_and_write(place: str) -> None:
 
 def test_the_migrations_make_the_tables_that_the_code_uses(place: str, store: CallStore) -> None:
     engine = create_engine(place if "://" in place else f"sqlite:///{place}")
+    options = {"include_object": lambda thing, name, *_: not str(name).startswith(SEARCHED)}
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), METADATA) == []
     engine.dispose()
 
 
@@ -302,7 +306,7 @@ def test_a_damaged_timeline_is_told(place: str, store: CallStore, data: bytes) -
     store.add(CallDetails("a"), empty_timeline())
     engine = create_engine(place if "://" in place else f"sqlite:///{place}")
     with engine.begin() as connection:
-        connection.execute(text("UPDATE calls SET timeline = :data"), {"data": data})
+        connection.execute(text("UPDATE timelines SET data = :data"), {"data": data})
     engine.dispose()
     with pytest.raises(StorageError, match="a timeline of a in the store, found a damaged one"):
         store.timeline("a")
@@ -345,3 +349,85 @@ def test_what_is_bad() -> None:
 def test_feedback_is_whole(verdict, correction, note) -> None:
     with pytest.raises(InvalidInputError, match="expected"):
         Feedback("s", verdict, correction, note)
+
+
+def older_store(place: str, timelines: dict[str, bytes]) -> None:
+    """A database as the first version of the store left it."""
+    if "://" not in place:
+        Path(place).touch()
+    engine = create_engine(place if "://" in place else f"sqlite:///{place}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).with_name("migrations")))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for call_id, data in timelines.items():
+            values = {"id": call_id, "at": "2026-05-03 12:00:00", "data": data}
+            connection.execute(
+                text(
+                    "INSERT INTO calls (id, name, started, stored, duration_us, queue, timeline) "
+                    "VALUES (:id, 'a call', :at, :at, 186000000, 'support', :data)"
+                ),
+                values,
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO suggestions (call_id, id, kind, action, policy, created_us) "
+                    "VALUES (:id, 's0', 'assist', 'say:own', 'defaults@1.0.0', 37)"
+                ),
+                values,
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO feedback (call_id, suggestion_id, policy, verdict, at, recorded) "
+                    "VALUES (:id, 's0', 'defaults@1.0.0', 'accepted', :at, :at)"
+                ),
+                values,
+            )
+            connection.execute(
+                text("INSERT INTO outcomes (call_id, kind, value, at, recorded) VALUES (:id, 'csat', 2, :at, :at)"),
+                values,
+            )
+    engine.dispose()
+
+
+def test_an_older_store_is_brought_up_to_date_and_can_be_searched(place: str) -> None:
+    whole = gzip.compress(to_json(sample_timeline()))
+    older_store(place, {"a": whole, "b": whole, "damaged": b"nonsense"})
+    store = CallStore(place)
+    queries = Queries(store)
+    assert store.timeline("a") == store.timeline("b") == sample_timeline()
+    assert [row.id for row in queries.list_calls(CallFilter(queues=("support",)), order="oldest").rows] == [
+        "a",
+        "b",
+        "damaged",
+    ]
+    assert {hit.call_id for hit in queries.search("supervisor").hits} == {"a", "b"}
+    found = queries.list_calls(CallFilter(label="angry", stage="problem", outcome="csat", outcome_bad=True)).rows
+    assert {row.id for row in found} == {"a", "b"}
+    assert found[0].began == NOON
+    assert found[0].last_suggestion == sample_timeline().suggestions[-1].text
+    assert [f.verdict for f in store.feedback_history("a")] == ["accepted"]
+    assert store.feedback_counts() == [PolicyFeedback("defaults@1.0.0", 11, 3, 0, 0)]
+    with pytest.raises(StorageError, match="found a damaged one"):
+        store.timeline("damaged")
+    store.close()
+    other = CallStore(place)  # a second time there is nothing to do
+    assert Queries(other).list_calls().total == 3
+    options = {"include_object": lambda thing, name, *_: not str(name).startswith(SEARCHED)}
+    with other.database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), METADATA) == []
+    other.close()
+
+
+def test_rows_of_an_older_kind_are_made_anew(place: str, store: CallStore) -> None:
+    store.add(CallDetails("a"), sample_timeline())
+    with store.database.writing() as connection:
+        connection.execute(text("DELETE FROM moments"))
+        connection.execute(text("DELETE FROM feelings"))
+        connection.execute(text("UPDATE calls SET derived = 0, valence = NULL"))
+    again = CallStore(place)
+    (row,) = Queries(again).list_calls(CallFilter(label="angry")).rows
+    assert row.valence is not None
+    assert rows(place, "SELECT count(*) FROM moments") == [(len(sample_timeline().moments),)]
+    again.close()

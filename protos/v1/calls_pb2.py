@@ -23,34 +23,95 @@ _sym_db = _symbol_database.Default()
 
 
 from affectline.protos.v1 import timeline_pb2 as affectline_dot_protos_dot_v1_dot_timeline__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n affectline/protos/v1/calls.proto\x12\raffectline.v1\x1a#affectline/protos/v1/timeline.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x01\n\x0b\x43\x61llDetails\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x13\n\x0b\x61gent_group\x18\x04 \x01(\t\x12\x1a\n\x12\x63ustomer_reference\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x01\n\x14RecordOutcomeRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.affectline.v1.OutcomeKind\x12\x0f\n\x05score\x18\x03 \x01(\x05H\x00\x12\x12\n\x08happened\x18\x04 \x01(\x08H\x00\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05value\")\n\x15RecordOutcomeResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"\xb2\x01\n\x15RecordFeedbackRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x15\n\rsuggestion_id\x18\x02 \x01(\t\x12\'\n\x07verdict\x18\x03 \x01(\x0e\x32\x16.affectline.v1.Verdict\x12\x12\n\ncorrection\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x16RecordFeedbackResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"\x1a\n\x18GetFeedbackCountsRequest\"k\n\x0e\x46\x65\x65\x64\x62\x61\x63kCounts\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x11\n\tsuggested\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x03\x12\x11\n\tdismissed\x18\x04 \x01(\x03\x12\x11\n\tcorrected\x18\x05 \x01(\x03\"J\n\x19GetFeedbackCountsResponse\x12-\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1d.affectline.v1.FeedbackCounts*\xa9\x01\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_KIND_CSAT\x10\x01\x12\x14\n\x10OUTCOME_KIND_NPS\x10\x02\x12\x19\n\x15OUTCOME_KIND_RESOLVED\x10\x03\x12\x18\n\x14OUTCOME_KIND_CHURNED\x10\x04\x12\x1a\n\x16OUTCOME_KIND_ESCALATED\x10\x05\x32\xb0\x02\n\x0b\x43\x61llService\x12Z\n\rRecordOutcome\x12#.affectline.v1.RecordOutcomeRequest\x1a$.affectline.v1.RecordOutcomeResponse\x12]\n\x0eRecordFeedback\x12$.affectline.v1.RecordFeedbackRequest\x1a%.affectline.v1.RecordFeedbackResponse\x12\x66\n\x11GetFeedbackCounts\x12\'.affectline.v1.GetFeedbackCountsRequest\x1a(.affectline.v1.GetFeedbackCountsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n affectline/protos/v1/calls.proto\x12\raffectline.v1\x1a#affectline/protos/v1/timeline.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n\x0b\x43\x61llDetails\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x13\n\x0b\x61gent_group\x18\x04 \x01(\t\x12\x1a\n\x12\x63ustomer_reference\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x61gent_reference\x18\x07 \x01(\t\"\xa7\x01\n\x14RecordOutcomeRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.affectline.v1.OutcomeKind\x12\x0f\n\x05score\x18\x03 \x01(\x05H\x00\x12\x12\n\x08happened\x18\x04 \x01(\x08H\x00\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05value\")\n\x15RecordOutcomeResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"\xb2\x01\n\x15RecordFeedbackRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x15\n\rsuggestion_id\x18\x02 \x01(\t\x12\'\n\x07verdict\x18\x03 \x01(\x0e\x32\x16.affectline.v1.Verdict\x12\x12\n\ncorrection\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x16RecordFeedbackResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"\x1a\n\x18GetFeedbackCountsRequest\"k\n\x0e\x46\x65\x65\x64\x62\x61\x63kCounts\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x11\n\tsuggested\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x03\x12\x11\n\tdismissed\x18\x04 \x01(\x03\x12\x11\n\tcorrected\x18\x05 \x01(\x03\"J\n\x19GetFeedbackCountsResponse\x12-\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1d.affectline.v1.FeedbackCounts\"\xd6\x04\n\nCallFilter\x12.\n\nbegin_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06queues\x18\x03 \x03(\t\x12\x10\n\x08products\x18\x04 \x03(\t\x12\x11\n\tlanguages\x18\x05 \x03(\t\x12\x14\n\x0c\x61gent_groups\x18\x06 \x03(\t\x12(\n\x06states\x18\x07 \x03(\x0e\x32\x18.affectline.v1.CallState\x12\'\n\x07\x65motion\x18\x08 \x01(\x0e\x32\x16.affectline.v1.Emotion\x12\x13\n\x0bmin_seconds\x18\t \x01(\x01\x12\'\n\x05stage\x18\n \x01(\x0e\x32\x18.affectline.v1.StageName\x12\x10\n\x08policies\x18\x0b \x03(\t\x12\x17\n\nwith_alert\x18\x0c \x01(\x08H\x00\x88\x01\x01\x12+\n\x07outcome\x18\r \x01(\x0e\x32\x1a.affectline.v1.OutcomeKind\x12\x18\n\x0boutcome_min\x18\x0e \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0boutcome_max\x18\x0f \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x0boutcome_bad\x18\x10 \x01(\x08H\x03\x88\x01\x01\x12\r\n\x05words\x18\x11 \x01(\t\x12\x11\n\x04\x64\x65mo\x18\x12 \x01(\x08H\x04\x88\x01\x01\x42\r\n\x0b_with_alertB\x0e\n\x0c_outcome_minB\x0e\n\x0c_outcome_maxB\x0e\n\x0c_outcome_badB\x07\n\x05_demo\"V\n\x0b\x45motionTime\x12\'\n\x07\x65motion\x18\x01 \x01(\x0e\x32\x16.affectline.v1.Emotion\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\x12\r\n\x05share\x18\x03 \x01(\x01\"s\n\x10\x43\x61llOutcomeValue\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.affectline.v1.OutcomeKind\x12\r\n\x05value\x18\x02 \x01(\x01\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf5\x03\n\nStoredCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nbegin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x62\x65gin_time_unknown\x18\x04 \x01(\x08\x12/\n\x0b\x63hange_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_us\x18\x06 \x01(\x03\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.affectline.v1.CallState\x12\r\n\x05queue\x18\x08 \x01(\t\x12\x0f\n\x07product\x18\t \x01(\t\x12\x13\n\x0b\x61gent_group\x18\n \x01(\t\x12\x10\n\x08language\x18\x0b \x01(\t\x12,\n\x08\x65motions\x18\x0c \x03(\x0b\x32\x1a.affectline.v1.EmotionTime\x12\x14\n\x07valence\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tsparkline\x18\x0e \x03(\x02\x12\x0e\n\x06\x61lerts\x18\x0f \x01(\x05\x12\x17\n\x0flast_suggestion\x18\x10 \x01(\t\x12\x31\n\x08outcomes\x18\x11 \x03(\x0b\x32\x1f.affectline.v1.CallOutcomeValue\x12\x0c\n\x04\x64\x65mo\x18\x12 \x01(\x08\x42\n\n\x08_valence\"\xbc\x01\n\x10ListCallsRequest\x12)\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.affectline.v1.CallFilter\x12\'\n\x05order\x18\x02 \x01(\x0e\x32\x18.affectline.v1.CallOrder\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12-\n\tread_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x87\x01\n\x11ListCallsResponse\x12(\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.affectline.v1.StoredCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x12\x1b\n\x13total_size_exceeded\x18\x04 \x01(\x08\"P\n\x0eGetCallRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12-\n\tread_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"o\n\x0fGetCallResponse\x12\'\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x19.affectline.v1.StoredCall\x12\x33\n\x0b\x63orrections\x18\x02 \x03(\x0b\x32\x1e.affectline.v1.LabelCorrection\")\n\x16GetCallTimelineRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\"D\n\x17GetCallTimelineResponse\x12)\n\x08timeline\x18\x01 \x01(\x0b\x32\x17.affectline.v1.Timeline\"z\n\x17SearchUtterancesRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12)\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x19.affectline.v1.CallFilter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"&\n\x08TextSpan\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"\xeb\x01\n\x0cUtteranceHit\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x11\n\tcall_name\x18\x02 \x01(\t\x12.\n\nbegin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cutterance_id\x18\x04 \x01(\t\x12\x13\n\x0bparticipant\x18\x05 \x01(\t\x12!\n\x04span\x18\x06 \x01(\x0b\x32\x13.affectline.v1.Span\x12\x0f\n\x07\x65xcerpt\x18\x07 \x01(\t\x12(\n\x07matches\x18\x08 \x03(\x0b\x32\x17.affectline.v1.TextSpan\"^\n\x18SearchUtterancesResponse\x12)\n\x04hits\x18\x01 \x03(\x0b\x32\x1b.affectline.v1.UtteranceHit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x15\x41ggregateCallsRequest\x12)\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.affectline.v1.CallFilter\x12$\n\x02\x62y\x18\x02 \x01(\x0e\x32\x18.affectline.v1.CallGroup\"]\n\x08\x43\x61llMean\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x10\n\x03low\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05\x63\x61lls\x18\x04 \x01(\x03\x42\x06\n\x04_lowB\x07\n\x05_high\"_\n\x0c\x45motionShare\x12\'\n\x07\x65motion\x18\x01 \x01(\x0e\x32\x16.affectline.v1.Emotion\x12\x12\n\ntime_share\x18\x02 \x01(\x01\x12\x12\n\ncall_share\x18\x03 \x01(\x01\"\xad\x01\n\x10\x43\x61llGroupFigures\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x13\n\x0bkey_unknown\x18\x02 \x01(\x08\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x03\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12-\n\x08\x65motions\x18\x05 \x03(\x0b\x32\x1b.affectline.v1.EmotionShare\x12(\n\x07valence\x18\x06 \x01(\x0b\x32\x17.affectline.v1.CallMean\"\x8d\x01\n\x16\x41ggregateCallsResponse\x12/\n\x06groups\x18\x01 \x03(\x0b\x32\x1f.affectline.v1.CallGroupFigures\x12\x17\n\x0fwithheld_groups\x18\x02 \x01(\x03\x12\x16\n\x0ewithheld_calls\x18\x03 \x01(\x03\x12\x11\n\tmin_calls\x18\x04 \x01(\x05\"m\n\x11WatchCallsRequest\x12)\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.affectline.v1.CallFilter\x12-\n\tread_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x12WatchCallsResponse\x12(\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.affectline.v1.StoredCall\"p\n\x13\x43orrectLabelRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x11\n\tmoment_id\x18\x02 \x01(\t\x12\'\n\x07\x65motion\x18\x03 \x01(\x0e\x32\x16.affectline.v1.Emotion\x12\x0c\n\x04note\x18\x04 \x01(\t\"\xdb\x01\n\x0fLabelCorrection\x12\x11\n\tmoment_id\x18\x01 \x01(\t\x12\x13\n\x0bparticipant\x18\x02 \x01(\t\x12\x10\n\x08start_us\x18\x03 \x01(\x03\x12&\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0e\x32\x16.affectline.v1.Emotion\x12\'\n\x07\x65motion\x18\x05 \x01(\x0e\x32\x16.affectline.v1.Emotion\x12\x0c\n\x04note\x18\x06 \x01(\t\x12/\n\x0brecord_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"J\n\x14\x43orrectLabelResponse\x12\x32\n\ncorrection\x18\x01 \x01(\x0b\x32\x1e.affectline.v1.LabelCorrection\"Q\n\x11\x45xportCallRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12+\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1b.affectline.v1.ExportFormat\"I\n\x12\x45xportCallResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x11\n\tfile_name\x18\x03 \x01(\t*\xa9\x01\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_KIND_CSAT\x10\x01\x12\x14\n\x10OUTCOME_KIND_NPS\x10\x02\x12\x19\n\x15OUTCOME_KIND_RESOLVED\x10\x03\x12\x18\n\x14OUTCOME_KIND_CHURNED\x10\x04\x12\x1a\n\x16OUTCOME_KIND_ESCALATED\x10\x05*s\n\tCallState\x12\x1a\n\x16\x43\x41LL_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41LL_STATE_RUNNING\x10\x01\x12\x17\n\x13\x43\x41LL_STATE_FINISHED\x10\x02\x12\x19\n\x15\x43\x41LL_STATE_BROKEN_OFF\x10\x03*\xc4\x01\n\tCallOrder\x12\x1a\n\x16\x43\x41LL_ORDER_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41LL_ORDER_NEWEST\x10\x01\x12\x15\n\x11\x43\x41LL_ORDER_OLDEST\x10\x02\x12\x16\n\x12\x43\x41LL_ORDER_LONGEST\x10\x03\x12\x1c\n\x18\x43\x41LL_ORDER_MOST_NEGATIVE\x10\x04\x12\x1c\n\x18\x43\x41LL_ORDER_MOST_POSITIVE\x10\x05\x12\x19\n\x15\x43\x41LL_ORDER_NEEDS_HELP\x10\x06*\xc9\x01\n\tCallGroup\x12\x1a\n\x16\x43\x41LL_GROUP_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LL_GROUP_QUEUE\x10\x01\x12\x16\n\x12\x43\x41LL_GROUP_PRODUCT\x10\x02\x12\x14\n\x10\x43\x41LL_GROUP_STAGE\x10\x03\x12\x1a\n\x16\x43\x41LL_GROUP_AGENT_GROUP\x10\x04\x12\x13\n\x0f\x43\x41LL_GROUP_HOUR\x10\x05\x12\x17\n\x13\x43\x41LL_GROUP_LANGUAGE\x10\x06\x12\x12\n\x0e\x43\x41LL_GROUP_DAY\x10\x07*\x9a\x02\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XPORT_FORMAT_JSON\x10\x01\x12\x15\n\x11\x45XPORT_FORMAT_CSV\x10\x02\x12\x19\n\x15\x45XPORT_FORMAT_PARQUET\x10\x03\x12\x15\n\x11\x45XPORT_FORMAT_SRT\x10\x04\x12\x18\n\x14\x45XPORT_FORMAT_WEBVTT\x10\x05\x12\x16\n\x12\x45XPORT_FORMAT_RTTM\x10\x06\x12\x1e\n\x1a\x45XPORT_FORMAT_CONTACT_LENS\x10\x07\x12 \n\x1c\x45XPORT_FORMAT_CALL_ANALYTICS\x10\x08\x12\x16\n\x12\x45XPORT_FORMAT_HTML\x10\t2\xf5\x07\n\x0b\x43\x61llService\x12Z\n\rRecordOutcome\x12#.affectline.v1.RecordOutcomeRequest\x1a$.affectline.v1.RecordOutcomeResponse\x12]\n\x0eRecordFeedback\x12$.affectline.v1.RecordFeedbackRequest\x1a%.affectline.v1.RecordFeedbackResponse\x12\x66\n\x11GetFeedbackCounts\x12\'.affectline.v1.GetFeedbackCountsRequest\x1a(.affectline.v1.GetFeedbackCountsResponse\x12N\n\tListCalls\x12\x1f.affectline.v1.ListCallsRequest\x1a .affectline.v1.ListCallsResponse\x12H\n\x07GetCall\x12\x1d.affectline.v1.GetCallRequest\x1a\x1e.affectline.v1.GetCallResponse\x12\x62\n\x0fGetCallTimeline\x12%.affectline.v1.GetCallTimelineRequest\x1a&.affectline.v1.GetCallTimelineResponse0\x01\x12\x63\n\x10SearchUtterances\x12&.affectline.v1.SearchUtterancesRequest\x1a\'.affectline.v1.SearchUtterancesResponse\x12]\n\x0e\x41ggregateCalls\x12$.affectline.v1.AggregateCallsRequest\x1a%.affectline.v1.AggregateCallsResponse\x12S\n\nWatchCalls\x12 .affectline.v1.WatchCallsRequest\x1a!.affectline.v1.WatchCallsResponse0\x01\x12W\n\x0c\x43orrectLabel\x12\".affectline.v1.CorrectLabelRequest\x1a#.affectline.v1.CorrectLabelResponse\x12S\n\nExportCall\x12 .affectline.v1.ExportCallRequest\x1a!.affectline.v1.ExportCallResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'affectline.protos.v1.calls_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOMEKIND']._serialized_start=930
-  _globals['_OUTCOMEKIND']._serialized_end=1099
-  _globals['_CALLDETAILS']._serialized_start=122
-  _globals['_CALLDETAILS']._serialized_end=276
-  _globals['_RECORDOUTCOMEREQUEST']._serialized_start=279
-  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=446
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=448
-  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=489
-  _globals['_RECORDFEEDBACKREQUEST']._serialized_start=492
-  _globals['_RECORDFEEDBACKREQUEST']._serialized_end=670
-  _globals['_RECORDFEEDBACKRESPONSE']._serialized_start=672
-  _globals['_RECORDFEEDBACKRESPONSE']._serialized_end=714
-  _globals['_GETFEEDBACKCOUNTSREQUEST']._serialized_start=716
-  _globals['_GETFEEDBACKCOUNTSREQUEST']._serialized_end=742
-  _globals['_FEEDBACKCOUNTS']._serialized_start=744
-  _globals['_FEEDBACKCOUNTS']._serialized_end=851
-  _globals['_GETFEEDBACKCOUNTSRESPONSE']._serialized_start=853
-  _globals['_GETFEEDBACKCOUNTSRESPONSE']._serialized_end=927
-  _globals['_CALLSERVICE']._serialized_start=1102
-  _globals['_CALLSERVICE']._serialized_end=1406
+  _globals['_OUTCOMEKIND']._serialized_start=4797
+  _globals['_OUTCOMEKIND']._serialized_end=4966
+  _globals['_CALLSTATE']._serialized_start=4968
+  _globals['_CALLSTATE']._serialized_end=5083
+  _globals['_CALLORDER']._serialized_start=5086
+  _globals['_CALLORDER']._serialized_end=5282
+  _globals['_CALLGROUP']._serialized_start=5285
+  _globals['_CALLGROUP']._serialized_end=5486
+  _globals['_EXPORTFORMAT']._serialized_start=5489
+  _globals['_EXPORTFORMAT']._serialized_end=5771
+  _globals['_CALLDETAILS']._serialized_start=156
+  _globals['_CALLDETAILS']._serialized_end=335
+  _globals['_RECORDOUTCOMEREQUEST']._serialized_start=338
+  _globals['_RECORDOUTCOMEREQUEST']._serialized_end=505
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_start=507
+  _globals['_RECORDOUTCOMERESPONSE']._serialized_end=548
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_start=551
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_end=729
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_start=731
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_end=773
+  _globals['_GETFEEDBACKCOUNTSREQUEST']._serialized_start=775
+  _globals['_GETFEEDBACKCOUNTSREQUEST']._serialized_end=801
+  _globals['_FEEDBACKCOUNTS']._serialized_start=803
+  _globals['_FEEDBACKCOUNTS']._serialized_end=910
+  _globals['_GETFEEDBACKCOUNTSRESPONSE']._serialized_start=912
+  _globals['_GETFEEDBACKCOUNTSRESPONSE']._serialized_end=986
+  _globals['_CALLFILTER']._serialized_start=989
+  _globals['_CALLFILTER']._serialized_end=1587
+  _globals['_EMOTIONTIME']._serialized_start=1589
+  _globals['_EMOTIONTIME']._serialized_end=1675
+  _globals['_CALLOUTCOMEVALUE']._serialized_start=1677
+  _globals['_CALLOUTCOMEVALUE']._serialized_end=1792
+  _globals['_STOREDCALL']._serialized_start=1795
+  _globals['_STOREDCALL']._serialized_end=2296
+  _globals['_LISTCALLSREQUEST']._serialized_start=2299
+  _globals['_LISTCALLSREQUEST']._serialized_end=2487
+  _globals['_LISTCALLSRESPONSE']._serialized_start=2490
+  _globals['_LISTCALLSRESPONSE']._serialized_end=2625
+  _globals['_GETCALLREQUEST']._serialized_start=2627
+  _globals['_GETCALLREQUEST']._serialized_end=2707
+  _globals['_GETCALLRESPONSE']._serialized_start=2709
+  _globals['_GETCALLRESPONSE']._serialized_end=2820
+  _globals['_GETCALLTIMELINEREQUEST']._serialized_start=2822
+  _globals['_GETCALLTIMELINEREQUEST']._serialized_end=2863
+  _globals['_GETCALLTIMELINERESPONSE']._serialized_start=2865
+  _globals['_GETCALLTIMELINERESPONSE']._serialized_end=2933
+  _globals['_SEARCHUTTERANCESREQUEST']._serialized_start=2935
+  _globals['_SEARCHUTTERANCESREQUEST']._serialized_end=3057
+  _globals['_TEXTSPAN']._serialized_start=3059
+  _globals['_TEXTSPAN']._serialized_end=3097
+  _globals['_UTTERANCEHIT']._serialized_start=3100
+  _globals['_UTTERANCEHIT']._serialized_end=3335
+  _globals['_SEARCHUTTERANCESRESPONSE']._serialized_start=3337
+  _globals['_SEARCHUTTERANCESRESPONSE']._serialized_end=3431
+  _globals['_AGGREGATECALLSREQUEST']._serialized_start=3433
+  _globals['_AGGREGATECALLSREQUEST']._serialized_end=3537
+  _globals['_CALLMEAN']._serialized_start=3539
+  _globals['_CALLMEAN']._serialized_end=3632
+  _globals['_EMOTIONSHARE']._serialized_start=3634
+  _globals['_EMOTIONSHARE']._serialized_end=3729
+  _globals['_CALLGROUPFIGURES']._serialized_start=3732
+  _globals['_CALLGROUPFIGURES']._serialized_end=3905
+  _globals['_AGGREGATECALLSRESPONSE']._serialized_start=3908
+  _globals['_AGGREGATECALLSRESPONSE']._serialized_end=4049
+  _globals['_WATCHCALLSREQUEST']._serialized_start=4051
+  _globals['_WATCHCALLSREQUEST']._serialized_end=4160
+  _globals['_WATCHCALLSRESPONSE']._serialized_start=4162
+  _globals['_WATCHCALLSRESPONSE']._serialized_end=4224
+  _globals['_CORRECTLABELREQUEST']._serialized_start=4226
+  _globals['_CORRECTLABELREQUEST']._serialized_end=4338
+  _globals['_LABELCORRECTION']._serialized_start=4341
+  _globals['_LABELCORRECTION']._serialized_end=4560
+  _globals['_CORRECTLABELRESPONSE']._serialized_start=4562
+  _globals['_CORRECTLABELRESPONSE']._serialized_end=4636
+  _globals['_EXPORTCALLREQUEST']._serialized_start=4638
+  _globals['_EXPORTCALLREQUEST']._serialized_end=4719
+  _globals['_EXPORTCALLRESPONSE']._serialized_start=4721
+  _globals['_EXPORTCALLRESPONSE']._serialized_end=4794
+  _globals['_CALLSERVICE']._serialized_start=5774
+  _globals['_CALLSERVICE']._serialized_end=6787
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ Stored calls: what people made of suggestions, and what became of the calls."""
 from affectline.protos.v1 import timeline_pb2 as _timeline_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -57,6 +58,170 @@ OUTCOME_KIND_ESCALATED: OutcomeKind.ValueType  # 5
 """Whether someone else had to take over."""
 Global___OutcomeKind: _TypeAlias = OutcomeKind  # noqa: Y015
 
+class _CallState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALL_STATE_UNSPECIFIED: _CallState.ValueType  # 0
+    """Not said; refused."""
+    CALL_STATE_RUNNING: _CallState.ValueType  # 1
+    """Goes on."""
+    CALL_STATE_FINISHED: _CallState.ValueType  # 2
+    """Came to its end."""
+    CALL_STATE_BROKEN_OFF: _CallState.ValueType  # 3
+    """Its stream or its server was lost; what was known then is kept."""
+
+class CallState(_CallState, metaclass=_CallStateEnumTypeWrapper):
+    """How far a call has come."""
+
+CALL_STATE_UNSPECIFIED: CallState.ValueType  # 0
+"""Not said; refused."""
+CALL_STATE_RUNNING: CallState.ValueType  # 1
+"""Goes on."""
+CALL_STATE_FINISHED: CallState.ValueType  # 2
+"""Came to its end."""
+CALL_STATE_BROKEN_OFF: CallState.ValueType  # 3
+"""Its stream or its server was lost; what was known then is kept."""
+Global___CallState: _TypeAlias = CallState  # noqa: Y015
+
+class _CallOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALL_ORDER_UNSPECIFIED: _CallOrder.ValueType  # 0
+    """The newest first."""
+    CALL_ORDER_NEWEST: _CallOrder.ValueType  # 1
+    """By when they began, the latest first."""
+    CALL_ORDER_OLDEST: _CallOrder.ValueType  # 2
+    """By when they began, the earliest first."""
+    CALL_ORDER_LONGEST: _CallOrder.ValueType  # 3
+    """By duration, the longest first."""
+    CALL_ORDER_MOST_NEGATIVE: _CallOrder.ValueType  # 4
+    """By the customers' mean valence, the most unpleasant first; calls without one come last."""
+    CALL_ORDER_MOST_POSITIVE: _CallOrder.ValueType  # 5
+    """The most pleasant first."""
+    CALL_ORDER_NEEDS_HELP: _CallOrder.ValueType  # 6
+    """By alerts, and with as many by valence: who needs help first."""
+
+class CallOrder(_CallOrder, metaclass=_CallOrderEnumTypeWrapper):
+    """What calls are ordered by."""
+
+CALL_ORDER_UNSPECIFIED: CallOrder.ValueType  # 0
+"""The newest first."""
+CALL_ORDER_NEWEST: CallOrder.ValueType  # 1
+"""By when they began, the latest first."""
+CALL_ORDER_OLDEST: CallOrder.ValueType  # 2
+"""By when they began, the earliest first."""
+CALL_ORDER_LONGEST: CallOrder.ValueType  # 3
+"""By duration, the longest first."""
+CALL_ORDER_MOST_NEGATIVE: CallOrder.ValueType  # 4
+"""By the customers' mean valence, the most unpleasant first; calls without one come last."""
+CALL_ORDER_MOST_POSITIVE: CallOrder.ValueType  # 5
+"""The most pleasant first."""
+CALL_ORDER_NEEDS_HELP: CallOrder.ValueType  # 6
+"""By alerts, and with as many by valence: who needs help first."""
+Global___CallOrder: _TypeAlias = CallOrder  # noqa: Y015
+
+class _CallGroup:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallGroup.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALL_GROUP_UNSPECIFIED: _CallGroup.ValueType  # 0
+    """Not said; refused."""
+    CALL_GROUP_QUEUE: _CallGroup.ValueType  # 1
+    """Where they were queued."""
+    CALL_GROUP_PRODUCT: _CallGroup.ValueType  # 2
+    """What they were about."""
+    CALL_GROUP_STAGE: _CallGroup.ValueType  # 3
+    """What the call was at; a call counts in each of its stages, with the time in them."""
+    CALL_GROUP_AGENT_GROUP: _CallGroup.ValueType  # 4
+    """The agents' group."""
+    CALL_GROUP_HOUR: _CallGroup.ValueType  # 5
+    """The hour of the day at which they began, UTC: 00 to 23."""
+    CALL_GROUP_LANGUAGE: _CallGroup.ValueType  # 6
+    """What most was said in."""
+    CALL_GROUP_DAY: _CallGroup.ValueType  # 7
+    """The day on which they began, UTC: 2026-05-03."""
+
+class CallGroup(_CallGroup, metaclass=_CallGroupEnumTypeWrapper):
+    """What calls are put together by."""
+
+CALL_GROUP_UNSPECIFIED: CallGroup.ValueType  # 0
+"""Not said; refused."""
+CALL_GROUP_QUEUE: CallGroup.ValueType  # 1
+"""Where they were queued."""
+CALL_GROUP_PRODUCT: CallGroup.ValueType  # 2
+"""What they were about."""
+CALL_GROUP_STAGE: CallGroup.ValueType  # 3
+"""What the call was at; a call counts in each of its stages, with the time in them."""
+CALL_GROUP_AGENT_GROUP: CallGroup.ValueType  # 4
+"""The agents' group."""
+CALL_GROUP_HOUR: CallGroup.ValueType  # 5
+"""The hour of the day at which they began, UTC: 00 to 23."""
+CALL_GROUP_LANGUAGE: CallGroup.ValueType  # 6
+"""What most was said in."""
+CALL_GROUP_DAY: CallGroup.ValueType  # 7
+"""The day on which they began, UTC: 2026-05-03."""
+Global___CallGroup: _TypeAlias = CallGroup  # noqa: Y015
+
+class _ExportFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPORT_FORMAT_UNSPECIFIED: _ExportFormat.ValueType  # 0
+    """Not said; refused."""
+    EXPORT_FORMAT_JSON: _ExportFormat.ValueType  # 1
+    """The whole timeline as JSON, without loss."""
+    EXPORT_FORMAT_CSV: _ExportFormat.ValueType  # 2
+    """A table of moments."""
+    EXPORT_FORMAT_PARQUET: _ExportFormat.ValueType  # 3
+    """The same as Apache Parquet; FAILED_PRECONDITION where the server lacks the extra `parquet`."""
+    EXPORT_FORMAT_SRT: _ExportFormat.ValueType  # 4
+    """Subtitles: SubRip."""
+    EXPORT_FORMAT_WEBVTT: _ExportFormat.ValueType  # 5
+    """Subtitles: WebVTT."""
+    EXPORT_FORMAT_RTTM: _ExportFormat.ValueType  # 6
+    """Who spoke when: Rich Transcription Time Marked."""
+    EXPORT_FORMAT_CONTACT_LENS: _ExportFormat.ValueType  # 7
+    """JSON with the fields of Amazon Connect Contact Lens."""
+    EXPORT_FORMAT_CALL_ANALYTICS: _ExportFormat.ValueType  # 8
+    """JSON with the fields of Amazon Transcribe Call Analytics."""
+    EXPORT_FORMAT_HTML: _ExportFormat.ValueType  # 9
+    """A self-contained page for people."""
+
+class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
+    """The formats of exported calls."""
+
+EXPORT_FORMAT_UNSPECIFIED: ExportFormat.ValueType  # 0
+"""Not said; refused."""
+EXPORT_FORMAT_JSON: ExportFormat.ValueType  # 1
+"""The whole timeline as JSON, without loss."""
+EXPORT_FORMAT_CSV: ExportFormat.ValueType  # 2
+"""A table of moments."""
+EXPORT_FORMAT_PARQUET: ExportFormat.ValueType  # 3
+"""The same as Apache Parquet; FAILED_PRECONDITION where the server lacks the extra `parquet`."""
+EXPORT_FORMAT_SRT: ExportFormat.ValueType  # 4
+"""Subtitles: SubRip."""
+EXPORT_FORMAT_WEBVTT: ExportFormat.ValueType  # 5
+"""Subtitles: WebVTT."""
+EXPORT_FORMAT_RTTM: ExportFormat.ValueType  # 6
+"""Who spoke when: Rich Transcription Time Marked."""
+EXPORT_FORMAT_CONTACT_LENS: ExportFormat.ValueType  # 7
+"""JSON with the fields of Amazon Connect Contact Lens."""
+EXPORT_FORMAT_CALL_ANALYTICS: ExportFormat.ValueType  # 8
+"""JSON with the fields of Amazon Transcribe Call Analytics."""
+EXPORT_FORMAT_HTML: ExportFormat.ValueType  # 9
+"""A self-contained page for people."""
+Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
+
 @_typing.final
 class CallDetails(_message.Message):
     """What is known of a call beside its media; kept with it where the server keeps calls. All of it may be left out."""
@@ -69,6 +234,7 @@ class CallDetails(_message.Message):
     AGENT_GROUP_FIELD_NUMBER: _builtins.int
     CUSTOMER_REFERENCE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    AGENT_REFERENCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id under which the call is kept: 1 to 128 visible ASCII characters, never used before. Empty lets the server make
     one, which it tells in the header `affectline-call-id`.
@@ -83,6 +249,10 @@ class CallDetails(_message.Message):
     """Who the customer is in the caller's own books, at most 256 characters. Only a keyed hash of it is kept, and nothing where
     the server has no key (setting `customer_key`).
     """
+    agent_reference: _builtins.str
+    """Who the agent is in the caller's own books, at most 256 characters. Kept like the customer's reference; it only serves
+    to withhold figures that would be those of a single agent.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began; a live call begins with its stream."""
@@ -96,10 +266,11 @@ class CallDetails(_message.Message):
         agent_group: _builtins.str = ...,
         customer_reference: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        agent_reference: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_group", b"agent_group", "customer_reference", b"customer_reference", "id", b"id", "product", b"product", "queue", b"queue", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_group", b"agent_group", "agent_reference", b"agent_reference", "customer_reference", b"customer_reference", "id", b"id", "product", b"product", "queue", b"queue", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,3 +484,1019 @@ class GetFeedbackCountsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetFeedbackCountsResponse: _TypeAlias = GetFeedbackCountsResponse  # noqa: Y015
+
+@_typing.final
+class CallFilter(_message.Message):
+    """Which calls are meant; a field that is absent or empty leaves all. Lists take up to 100 values, of which any will do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    QUEUES_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    AGENT_GROUPS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    EMOTION_FIELD_NUMBER: _builtins.int
+    MIN_SECONDS_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    WITH_ALERT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    OUTCOME_MIN_FIELD_NUMBER: _builtins.int
+    OUTCOME_MAX_FIELD_NUMBER: _builtins.int
+    OUTCOME_BAD_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    DEMO_FIELD_NUMBER: _builtins.int
+    emotion: _timeline_pb2.Emotion.ValueType
+    """Customers sounded like this …"""
+    min_seconds: _builtins.float
+    """… for so many seconds in all; 0 is 1 …"""
+    stage: _timeline_pb2.StageName.ValueType
+    """… in this stage; without an emotion: the call has the stage."""
+    with_alert: _builtins.bool
+    """Whether there was an alert."""
+    outcome: Global___OutcomeKind.ValueType
+    """The newest outcome of this kind is known …"""
+    outcome_min: _builtins.float
+    """… and lies from here …"""
+    outcome_max: _builtins.float
+    """… to here, 1 or 0 for true or false …"""
+    outcome_bad: _builtins.bool
+    """… and is bad or is not: CSAT of 2 or lower, NPS of 6 or lower, not resolved, churned, escalated."""
+    words: _builtins.str
+    """An utterance has all these words; "words in quotes" stand as they are, wor* is a beginning. At most 500 characters."""
+    demo: _builtins.bool
+    """Whether it was made up for showing what the service does."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """Began at this time or later."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Began before this time."""
+
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where they were queued."""
+
+    @_builtins.property
+    def products(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What they were about."""
+
+    @_builtins.property
+    def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What most was said in: ISO 639-1."""
+
+    @_builtins.property
+    def agent_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The agents' groups."""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___CallState.ValueType]:
+        """How far they have come."""
+
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A policy that suggested something: "name" or "name@version"."""
+
+    def __init__(
+        self,
+        *,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        queues: _abc.Iterable[_builtins.str] | None = ...,
+        products: _abc.Iterable[_builtins.str] | None = ...,
+        languages: _abc.Iterable[_builtins.str] | None = ...,
+        agent_groups: _abc.Iterable[_builtins.str] | None = ...,
+        states: _abc.Iterable[Global___CallState.ValueType] | None = ...,
+        emotion: _timeline_pb2.Emotion.ValueType = ...,
+        min_seconds: _builtins.float = ...,
+        stage: _timeline_pb2.StageName.ValueType = ...,
+        policies: _abc.Iterable[_builtins.str] | None = ...,
+        with_alert: _builtins.bool | None = ...,
+        outcome: Global___OutcomeKind.ValueType = ...,
+        outcome_min: _builtins.float | None = ...,
+        outcome_max: _builtins.float | None = ...,
+        outcome_bad: _builtins.bool | None = ...,
+        words: _builtins.str = ...,
+        demo: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_demo", b"_demo", "_outcome_bad", b"_outcome_bad", "_outcome_max", b"_outcome_max", "_outcome_min", b"_outcome_min", "_with_alert", b"_with_alert", "begin_time", b"begin_time", "demo", b"demo", "end_time", b"end_time", "outcome_bad", b"outcome_bad", "outcome_max", b"outcome_max", "outcome_min", b"outcome_min", "with_alert", b"with_alert"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_demo", b"_demo", "_outcome_bad", b"_outcome_bad", "_outcome_max", b"_outcome_max", "_outcome_min", b"_outcome_min", "_with_alert", b"_with_alert", "agent_groups", b"agent_groups", "begin_time", b"begin_time", "demo", b"demo", "emotion", b"emotion", "end_time", b"end_time", "languages", b"languages", "min_seconds", b"min_seconds", "outcome", b"outcome", "outcome_bad", b"outcome_bad", "outcome_max", b"outcome_max", "outcome_min", b"outcome_min", "policies", b"policies", "products", b"products", "queues", b"queues", "stage", b"stage", "states", b"states", "with_alert", b"with_alert", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__demo: _TypeAlias = _typing.Literal["demo"]  # noqa: Y015
+    _WhichOneofArgType__demo: _TypeAlias = _typing.Literal["_demo", b"_demo"]  # noqa: Y015
+    _WhichOneofReturnType__outcome_bad: _TypeAlias = _typing.Literal["outcome_bad"]  # noqa: Y015
+    _WhichOneofArgType__outcome_bad: _TypeAlias = _typing.Literal["_outcome_bad", b"_outcome_bad"]  # noqa: Y015
+    _WhichOneofReturnType__outcome_max: _TypeAlias = _typing.Literal["outcome_max"]  # noqa: Y015
+    _WhichOneofArgType__outcome_max: _TypeAlias = _typing.Literal["_outcome_max", b"_outcome_max"]  # noqa: Y015
+    _WhichOneofReturnType__outcome_min: _TypeAlias = _typing.Literal["outcome_min"]  # noqa: Y015
+    _WhichOneofArgType__outcome_min: _TypeAlias = _typing.Literal["_outcome_min", b"_outcome_min"]  # noqa: Y015
+    _WhichOneofReturnType__with_alert: _TypeAlias = _typing.Literal["with_alert"]  # noqa: Y015
+    _WhichOneofArgType__with_alert: _TypeAlias = _typing.Literal["_with_alert", b"_with_alert"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__demo) -> _WhichOneofReturnType__demo | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__outcome_bad) -> _WhichOneofReturnType__outcome_bad | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__outcome_max) -> _WhichOneofReturnType__outcome_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__outcome_min) -> _WhichOneofReturnType__outcome_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__with_alert) -> _WhichOneofReturnType__with_alert | None: ...
+
+Global___CallFilter: _TypeAlias = CallFilter  # noqa: Y015
+
+@_typing.final
+class EmotionTime(_message.Message):
+    """How long customers felt something."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMOTION_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    emotion: _timeline_pb2.Emotion.ValueType
+    """What."""
+    seconds: _builtins.float
+    """For how long."""
+    share: _builtins.float
+    """Share of the time in which something is known, 0 to 1; of `unknown`: of all time."""
+    def __init__(
+        self,
+        *,
+        emotion: _timeline_pb2.Emotion.ValueType = ...,
+        seconds: _builtins.float = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["emotion", b"emotion", "seconds", b"seconds", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmotionTime: _TypeAlias = EmotionTime  # noqa: Y015
+
+@_typing.final
+class CallOutcomeValue(_message.Message):
+    """What became of a call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    kind: Global___OutcomeKind.ValueType
+    """What it tells."""
+    value: _builtins.float
+    """On the kind's scale; 1 or 0 for true or false."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it became known."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___OutcomeKind.ValueType = ...,
+        value: _builtins.float = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "kind", b"kind", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallOutcomeValue: _TypeAlias = CallOutcomeValue  # noqa: Y015
+
+@_typing.final
+class StoredCall(_message.Message):
+    """A call in a list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_UNKNOWN_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    DURATION_US_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    AGENT_GROUP_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    EMOTIONS_FIELD_NUMBER: _builtins.int
+    VALENCE_FIELD_NUMBER: _builtins.int
+    SPARKLINE_FIELD_NUMBER: _builtins.int
+    ALERTS_FIELD_NUMBER: _builtins.int
+    LAST_SUGGESTION_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    DEMO_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id under which it is kept."""
+    name: _builtins.str
+    """As it was named."""
+    begin_time_unknown: _builtins.bool
+    """Whether it is not known when it began."""
+    duration_us: _builtins.int
+    """Its length so far."""
+    state: Global___CallState.ValueType
+    """How far it has come."""
+    queue: _builtins.str
+    """Where it was queued; empty where that is not known, like the next three."""
+    product: _builtins.str
+    """What it was about."""
+    agent_group: _builtins.str
+    """The agents' group."""
+    language: _builtins.str
+    """What most was said in."""
+    valence: _builtins.float
+    """Customers' mean valence, -1 unpleasant to 1 pleasant, of the time in which it is known; absent where it never is."""
+    alerts: _builtins.int
+    """How many there were."""
+    last_suggestion: _builtins.str
+    """Its text; empty without one."""
+    demo: _builtins.bool
+    """It was made up for showing what the service does."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began; where that is not known, when it was stored."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last written."""
+
+    @_builtins.property
+    def emotions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmotionTime]:
+        """Up to three that customers felt longest, the longest first; `unknown` is not among them."""
+
+    @_builtins.property
+    def sparkline(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """60 numbers of it: over the whole call, of a running one over its last 60 s; NaN where it is not known. Empty where it
+        never is.
+        """
+
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallOutcomeValue]:
+        """The newest of each kind."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        begin_time_unknown: _builtins.bool = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+        duration_us: _builtins.int = ...,
+        state: Global___CallState.ValueType = ...,
+        queue: _builtins.str = ...,
+        product: _builtins.str = ...,
+        agent_group: _builtins.str = ...,
+        language: _builtins.str = ...,
+        emotions: _abc.Iterable[Global___EmotionTime] | None = ...,
+        valence: _builtins.float | None = ...,
+        sparkline: _abc.Iterable[_builtins.float] | None = ...,
+        alerts: _builtins.int = ...,
+        last_suggestion: _builtins.str = ...,
+        outcomes: _abc.Iterable[Global___CallOutcomeValue] | None = ...,
+        demo: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_valence", b"_valence", "begin_time", b"begin_time", "change_time", b"change_time", "valence", b"valence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_valence", b"_valence", "agent_group", b"agent_group", "alerts", b"alerts", "begin_time", b"begin_time", "begin_time_unknown", b"begin_time_unknown", "change_time", b"change_time", "demo", b"demo", "duration_us", b"duration_us", "emotions", b"emotions", "id", b"id", "language", b"language", "last_suggestion", b"last_suggestion", "name", b"name", "outcomes", b"outcomes", "product", b"product", "queue", b"queue", "sparkline", b"sparkline", "state", b"state", "valence", b"valence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__valence: _TypeAlias = _typing.Literal["valence"]  # noqa: Y015
+    _WhichOneofArgType__valence: _TypeAlias = _typing.Literal["_valence", b"_valence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__valence) -> _WhichOneofReturnType__valence | None: ...
+
+Global___StoredCall: _TypeAlias = StoredCall  # noqa: Y015
+
+@_typing.final
+class ListCallsRequest(_message.Message):
+    """Which calls, and what of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    order: Global___CallOrder.ValueType
+    """What they are ordered by."""
+    page_size: _builtins.int
+    """How many at once: up to 1000, 0 is 50."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before, with the same filter and order."""
+    @_builtins.property
+    def filter(self) -> Global___CallFilter:
+        """Absent: all."""
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields of StoredCall that are wanted; absent: all."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___CallFilter | None = ...,
+        order: Global___CallOrder.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "read_mask", b"read_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCallsRequest: _TypeAlias = ListCallsRequest  # noqa: Y015
+
+@_typing.final
+class ListCallsResponse(_message.Message):
+    """A page of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_EXCEEDED_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Gives the next page; empty after the last one."""
+    total_size: _builtins.int
+    """How many there are in all, up to 10000 …"""
+    total_size_exceeded: _builtins.bool
+    """… and whether there are more than that."""
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredCall]:
+        """In order."""
+
+    def __init__(
+        self,
+        *,
+        calls: _abc.Iterable[Global___StoredCall] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+        total_size_exceeded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "next_page_token", b"next_page_token", "total_size", b"total_size", "total_size_exceeded", b"total_size_exceeded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCallsResponse: _TypeAlias = ListCallsResponse  # noqa: Y015
+
+@_typing.final
+class GetCallRequest(_message.Message):
+    """Which call, and what of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Id of a stored call."""
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields of StoredCall that are wanted; absent: all."""
+
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "read_mask", b"read_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCallRequest: _TypeAlias = GetCallRequest  # noqa: Y015
+
+@_typing.final
+class GetCallResponse(_message.Message):
+    """It."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    CORRECTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def call(self) -> Global___StoredCall:
+        """As lists show it."""
+
+    @_builtins.property
+    def corrections(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelCorrection]:
+        """In the order in which they were made; of each moment the last one counts."""
+
+    def __init__(
+        self,
+        *,
+        call: Global___StoredCall | None = ...,
+        corrections: _abc.Iterable[Global___LabelCorrection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "corrections", b"corrections"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCallResponse: _TypeAlias = GetCallResponse  # noqa: Y015
+
+@_typing.final
+class GetCallTimelineRequest(_message.Message):
+    """Which call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Id of a stored call."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCallTimelineRequest: _TypeAlias = GetCallTimelineRequest  # noqa: Y015
+
+@_typing.final
+class GetCallTimelineResponse(_message.Message):
+    """A part of its timeline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMELINE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def timeline(self) -> _timeline_pb2.Timeline:
+        """To be put together with the others."""
+
+    def __init__(
+        self,
+        *,
+        timeline: _timeline_pb2.Timeline | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeline", b"timeline"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["timeline", b"timeline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCallTimelineResponse: _TypeAlias = GetCallTimelineResponse  # noqa: Y015
+
+@_typing.final
+class SearchUtterancesRequest(_message.Message):
+    """What to search for, and where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """Required; like `words` of the filter."""
+    page_size: _builtins.int
+    """How many at once: up to 1000, 0 is 50."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before, with the same query and filter."""
+    @_builtins.property
+    def filter(self) -> Global___CallFilter:
+        """In which calls; absent: in all."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        filter: Global___CallFilter | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchUtterancesRequest: _TypeAlias = SearchUtterancesRequest  # noqa: Y015
+
+@_typing.final
+class TextSpan(_message.Message):
+    """A stretch of an excerpt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """First character, as counted in Unicode code points."""
+    end: _builtins.int
+    """First character after it."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextSpan: _TypeAlias = TextSpan  # noqa: Y015
+
+@_typing.final
+class UtteranceHit(_message.Message):
+    """An utterance that matches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    CALL_NAME_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    UTTERANCE_ID_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    SPAN_FIELD_NUMBER: _builtins.int
+    EXCERPT_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Id of its call."""
+    call_name: _builtins.str
+    """The call's name."""
+    utterance_id: _builtins.str
+    """Its own id."""
+    participant: _builtins.str
+    """Who said it."""
+    excerpt: _builtins.str
+    """Up to 240 characters of it, around the first match."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When the call began."""
+
+    @_builtins.property
+    def span(self) -> _timeline_pb2.Span:
+        """When, in the call's own time."""
+
+    @_builtins.property
+    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextSpan]:
+        """Where the words stand in the excerpt; nowhere when they are in its translation only."""
+
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        call_name: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        utterance_id: _builtins.str = ...,
+        participant: _builtins.str = ...,
+        span: _timeline_pb2.Span | None = ...,
+        excerpt: _builtins.str = ...,
+        matches: _abc.Iterable[Global___TextSpan] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "call_id", b"call_id", "call_name", b"call_name", "excerpt", b"excerpt", "matches", b"matches", "participant", b"participant", "span", b"span", "utterance_id", b"utterance_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UtteranceHit: _TypeAlias = UtteranceHit  # noqa: Y015
+
+@_typing.final
+class SearchUtterancesResponse(_message.Message):
+    """A page of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Gives the next page; empty after the last one."""
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___UtteranceHit]:
+        """Newest call first, then by time."""
+
+    def __init__(
+        self,
+        *,
+        hits: _abc.Iterable[Global___UtteranceHit] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchUtterancesResponse: _TypeAlias = SearchUtterancesResponse  # noqa: Y015
+
+@_typing.final
+class AggregateCallsRequest(_message.Message):
+    """Which calls, and how they are put together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    by: Global___CallGroup.ValueType
+    """Required."""
+    @_builtins.property
+    def filter(self) -> Global___CallFilter:
+        """Absent: all."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___CallFilter | None = ...,
+        by: Global___CallGroup.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AggregateCallsRequest: _TypeAlias = AggregateCallsRequest  # noqa: Y015
+
+@_typing.final
+class CallMean(_message.Message):
+    """A mean over calls, each of which counts the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    mean: _builtins.float
+    """The mean."""
+    low: _builtins.float
+    """Its 95 % interval by Student's t: from here …"""
+    high: _builtins.float
+    """… to here; absent with fewer than two calls."""
+    calls: _builtins.int
+    """Calls in which it is known."""
+    def __init__(
+        self,
+        *,
+        mean: _builtins.float = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
+        calls: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "calls", b"calls", "high", b"high", "low", b"low", "mean", b"mean"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+
+Global___CallMean: _TypeAlias = CallMean  # noqa: Y015
+
+@_typing.final
+class EmotionShare(_message.Message):
+    """How much of a group has an emotion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMOTION_FIELD_NUMBER: _builtins.int
+    TIME_SHARE_FIELD_NUMBER: _builtins.int
+    CALL_SHARE_FIELD_NUMBER: _builtins.int
+    emotion: _timeline_pb2.Emotion.ValueType
+    """Which."""
+    time_share: _builtins.float
+    """Share of the time in which something is known, 0 to 1; of `unknown`: of all time."""
+    call_share: _builtins.float
+    """Share of the calls that have a second of it at least, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        emotion: _timeline_pb2.Emotion.ValueType = ...,
+        time_share: _builtins.float = ...,
+        call_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_share", b"call_share", "emotion", b"emotion", "time_share", b"time_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmotionShare: _TypeAlias = EmotionShare  # noqa: Y015
+
+@_typing.final
+class CallGroupFigures(_message.Message):
+    """Calls that have something in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    KEY_UNKNOWN_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    EMOTIONS_FIELD_NUMBER: _builtins.int
+    VALENCE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """What; empty …"""
+    key_unknown: _builtins.bool
+    """… where the calls do not say."""
+    calls: _builtins.int
+    """How many."""
+    seconds: _builtins.float
+    """Of customers' time, in whole calls or in the stage."""
+    @_builtins.property
+    def emotions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmotionShare]:
+        """The longest first."""
+
+    @_builtins.property
+    def valence(self) -> Global___CallMean:
+        """Of the calls' mean valences; absent where none is known."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        key_unknown: _builtins.bool = ...,
+        calls: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        emotions: _abc.Iterable[Global___EmotionShare] | None = ...,
+        valence: Global___CallMean | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["valence", b"valence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "emotions", b"emotions", "key", b"key", "key_unknown", b"key_unknown", "seconds", b"seconds", "valence", b"valence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallGroupFigures: _TypeAlias = CallGroupFigures  # noqa: Y015
+
+@_typing.final
+class AggregateCallsResponse(_message.Message):
+    """The groups that are large enough."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    WITHHELD_GROUPS_FIELD_NUMBER: _builtins.int
+    WITHHELD_CALLS_FIELD_NUMBER: _builtins.int
+    MIN_CALLS_FIELD_NUMBER: _builtins.int
+    withheld_groups: _builtins.int
+    """Groups that are too small to show: fewer calls than the server's `min_group_calls`, or known to be of one agent."""
+    withheld_calls: _builtins.int
+    """Calls in those."""
+    min_calls: _builtins.int
+    """The least number of calls that is shown."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallGroupFigures]:
+        """By key; calls that do not say come last. At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___CallGroupFigures] | None = ...,
+        withheld_groups: _builtins.int = ...,
+        withheld_calls: _builtins.int = ...,
+        min_calls: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "min_calls", b"min_calls", "withheld_calls", b"withheld_calls", "withheld_groups", b"withheld_groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AggregateCallsResponse: _TypeAlias = AggregateCallsResponse  # noqa: Y015
+
+@_typing.final
+class WatchCallsRequest(_message.Message):
+    """Which running calls, and what of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> Global___CallFilter:
+        """Absent: all; its states are left out of account."""
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields of StoredCall that are wanted beside `id` and `state`; absent: all."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___CallFilter | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "read_mask", b"read_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "read_mask", b"read_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCallsRequest: _TypeAlias = WatchCallsRequest  # noqa: Y015
+
+@_typing.final
+class WatchCallsResponse(_message.Message):
+    """What is new."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredCall]:
+        """First all that run, which may be none; then those that began, changed or ended. An ended one is not running any more."""
+
+    def __init__(
+        self,
+        *,
+        calls: _abc.Iterable[Global___StoredCall] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCallsResponse: _TypeAlias = WatchCallsResponse  # noqa: Y015
+
+@_typing.final
+class CorrectLabelRequest(_message.Message):
+    """What a moment was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    MOMENT_ID_FIELD_NUMBER: _builtins.int
+    EMOTION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Id of a stored call."""
+    moment_id: _builtins.str
+    """Id of one of its moments."""
+    emotion: _timeline_pb2.Emotion.ValueType
+    """Required."""
+    note: _builtins.str
+    """Why, at most 4000 characters; personal data is taken out."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        moment_id: _builtins.str = ...,
+        emotion: _timeline_pb2.Emotion.ValueType = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "emotion", b"emotion", "moment_id", b"moment_id", "note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectLabelRequest: _TypeAlias = CorrectLabelRequest  # noqa: Y015
+
+@_typing.final
+class LabelCorrection(_message.Message):
+    """What a person said a moment was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOMENT_ID_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    START_US_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    EMOTION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    RECORD_TIME_FIELD_NUMBER: _builtins.int
+    moment_id: _builtins.str
+    """Id of the moment."""
+    participant: _builtins.str
+    """Whose it is."""
+    start_us: _builtins.int
+    """When it begins."""
+    before: _timeline_pb2.Emotion.ValueType
+    """What the model said."""
+    emotion: _timeline_pb2.Emotion.ValueType
+    """What it was."""
+    note: _builtins.str
+    """Why; empty without a reason."""
+    @_builtins.property
+    def record_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        moment_id: _builtins.str = ...,
+        participant: _builtins.str = ...,
+        start_us: _builtins.int = ...,
+        before: _timeline_pb2.Emotion.ValueType = ...,
+        emotion: _timeline_pb2.Emotion.ValueType = ...,
+        note: _builtins.str = ...,
+        record_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record_time", b"record_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "emotion", b"emotion", "moment_id", b"moment_id", "note", b"note", "participant", b"participant", "record_time", b"record_time", "start_us", b"start_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelCorrection: _TypeAlias = LabelCorrection  # noqa: Y015
+
+@_typing.final
+class CorrectLabelResponse(_message.Message):
+    """How it was taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORRECTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def correction(self) -> Global___LabelCorrection:
+        """As it is kept."""
+
+    def __init__(
+        self,
+        *,
+        correction: Global___LabelCorrection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["correction", b"correction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correction", b"correction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectLabelResponse: _TypeAlias = CorrectLabelResponse  # noqa: Y015
+
+@_typing.final
+class ExportCallRequest(_message.Message):
+    """Which call, and as what."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Id of a stored call."""
+    format: Global___ExportFormat.ValueType
+    """Required."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        format: Global___ExportFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "format", b"format"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCallRequest: _TypeAlias = ExportCallRequest  # noqa: Y015
+
+@_typing.final
+class ExportCallResponse(_message.Message):
+    """A piece of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The bytes in order, put together they are the file."""
+    media_type: _builtins.str
+    """Its media type; in the first piece only, like the next one."""
+    file_name: _builtins.str
+    """What it might be called."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        media_type: _builtins.str = ...,
+        file_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "file_name", b"file_name", "media_type", b"media_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCallResponse: _TypeAlias = ExportCallResponse  # noqa: Y015

@@ -26,9 +26,11 @@ if _version_not_supported:
 
 
 class CallServiceStub:
-    """Records what is learnt of a call after it. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
+    """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
-    UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
+    RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
     def __init__(self, channel):
@@ -52,17 +54,59 @@ class CallServiceStub:
                 request_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetFeedbackCountsRequest.SerializeToString,
                 response_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetFeedbackCountsResponse.FromString,
                 _registered_method=True)
+        self.ListCalls = channel.unary_unary(
+                '/affectline.v1.CallService/ListCalls',
+                request_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.ListCallsRequest.SerializeToString,
+                response_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.ListCallsResponse.FromString,
+                _registered_method=True)
+        self.GetCall = channel.unary_unary(
+                '/affectline.v1.CallService/GetCall',
+                request_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallRequest.SerializeToString,
+                response_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallResponse.FromString,
+                _registered_method=True)
+        self.GetCallTimeline = channel.unary_stream(
+                '/affectline.v1.CallService/GetCallTimeline',
+                request_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallTimelineRequest.SerializeToString,
+                response_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallTimelineResponse.FromString,
+                _registered_method=True)
+        self.SearchUtterances = channel.unary_unary(
+                '/affectline.v1.CallService/SearchUtterances',
+                request_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.SearchUtterancesRequest.SerializeToString,
+                response_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.SearchUtterancesResponse.FromString,
+                _registered_method=True)
+        self.AggregateCalls = channel.unary_unary(
+                '/affectline.v1.CallService/AggregateCalls',
+                request_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.AggregateCallsRequest.SerializeToString,
+                response_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.AggregateCallsResponse.FromString,
+                _registered_method=True)
+        self.WatchCalls = channel.unary_stream(
+                '/affectline.v1.CallService/WatchCalls',
+                request_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.WatchCallsRequest.SerializeToString,
+                response_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.WatchCallsResponse.FromString,
+                _registered_method=True)
+        self.CorrectLabel = channel.unary_unary(
+                '/affectline.v1.CallService/CorrectLabel',
+                request_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.CorrectLabelRequest.SerializeToString,
+                response_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.CorrectLabelResponse.FromString,
+                _registered_method=True)
+        self.ExportCall = channel.unary_stream(
+                '/affectline.v1.CallService/ExportCall',
+                request_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.ExportCallRequest.SerializeToString,
+                response_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.ExportCallResponse.FromString,
+                _registered_method=True)
 
 
 class CallServiceServicer:
-    """Records what is learnt of a call after it. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
+    """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
-    UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
+    RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
     def RecordOutcome(self, request, context):
-        """Records what became of a call. Outcomes for a call that is not stored are refused, not held: NOT_FOUND. A call is stored
-        when it has ended. The same outcome again changes nothing; another one of its kind is kept beside the earlier
+        """Records what became of a call. Outcomes for a call that is not stored are refused, not held: NOT_FOUND. A call is
+        stored from its first seconds on. The same outcome again changes nothing; another one of its kind is kept beside the earlier
         ones, and the newest by its time counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -80,6 +124,64 @@ class CallServiceServicer:
 
     def GetFeedbackCounts(self, request, context):
         """Tells what people made of each policy's suggestions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCalls(self, request, context):
+        """Lists calls that are over or running, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCall(self, request, context):
+        """Gives one call as lists show it, with the corrections that people made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCallTimeline(self, request, context):
+        """Sends the whole timeline of a call in parts; of a running one, as far as it is known. The parts put together, field
+        by field and list by list, are the timeline. NOT_FOUND also where nothing can be read of it any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchUtterances(self, request, context):
+        """Searches what was said in all calls.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AggregateCalls(self, request, context):
+        """Tells what calls have in common, group by group. Groups that are too small are withheld and counted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchCalls(self, request, context):
+        """Follows running calls: first all of them, then each that begins, changes or ends, within about 2 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CorrectLabel(self, request, context):
+        """Records that a moment was something else than the model said, and whoever looks at it sees both. NOT_FOUND also for
+        an unknown moment. Nothing is overwritten; of each moment the last correction counts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportCall(self, request, context):
+        """Sends a call as a file of another format.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,6 +205,46 @@ def add_CallServiceServicer_to_server(servicer, server):
                     request_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetFeedbackCountsRequest.FromString,
                     response_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetFeedbackCountsResponse.SerializeToString,
             ),
+            'ListCalls': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCalls,
+                    request_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.ListCallsRequest.FromString,
+                    response_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.ListCallsResponse.SerializeToString,
+            ),
+            'GetCall': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCall,
+                    request_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallRequest.FromString,
+                    response_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallResponse.SerializeToString,
+            ),
+            'GetCallTimeline': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetCallTimeline,
+                    request_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallTimelineRequest.FromString,
+                    response_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallTimelineResponse.SerializeToString,
+            ),
+            'SearchUtterances': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchUtterances,
+                    request_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.SearchUtterancesRequest.FromString,
+                    response_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.SearchUtterancesResponse.SerializeToString,
+            ),
+            'AggregateCalls': grpc.unary_unary_rpc_method_handler(
+                    servicer.AggregateCalls,
+                    request_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.AggregateCallsRequest.FromString,
+                    response_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.AggregateCallsResponse.SerializeToString,
+            ),
+            'WatchCalls': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchCalls,
+                    request_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.WatchCallsRequest.FromString,
+                    response_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.WatchCallsResponse.SerializeToString,
+            ),
+            'CorrectLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.CorrectLabel,
+                    request_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.CorrectLabelRequest.FromString,
+                    response_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.CorrectLabelResponse.SerializeToString,
+            ),
+            'ExportCall': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportCall,
+                    request_deserializer=affectline_dot_protos_dot_v1_dot_calls__pb2.ExportCallRequest.FromString,
+                    response_serializer=affectline_dot_protos_dot_v1_dot_calls__pb2.ExportCallResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'affectline.v1.CallService', rpc_method_handlers)
@@ -112,9 +254,11 @@ def add_CallServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CallService:
-    """Records what is learnt of a call after it. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
+    """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
-    UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
+    RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
     @staticmethod
@@ -188,6 +332,222 @@ class CallService:
             '/affectline.v1.CallService/GetFeedbackCounts',
             affectline_dot_protos_dot_v1_dot_calls__pb2.GetFeedbackCountsRequest.SerializeToString,
             affectline_dot_protos_dot_v1_dot_calls__pb2.GetFeedbackCountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/affectline.v1.CallService/ListCalls',
+            affectline_dot_protos_dot_v1_dot_calls__pb2.ListCallsRequest.SerializeToString,
+            affectline_dot_protos_dot_v1_dot_calls__pb2.ListCallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/affectline.v1.CallService/GetCall',
+            affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallRequest.SerializeToString,
+            affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCallTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/affectline.v1.CallService/GetCallTimeline',
+            affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallTimelineRequest.SerializeToString,
+            affectline_dot_protos_dot_v1_dot_calls__pb2.GetCallTimelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchUtterances(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/affectline.v1.CallService/SearchUtterances',
+            affectline_dot_protos_dot_v1_dot_calls__pb2.SearchUtterancesRequest.SerializeToString,
+            affectline_dot_protos_dot_v1_dot_calls__pb2.SearchUtterancesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AggregateCalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/affectline.v1.CallService/AggregateCalls',
+            affectline_dot_protos_dot_v1_dot_calls__pb2.AggregateCallsRequest.SerializeToString,
+            affectline_dot_protos_dot_v1_dot_calls__pb2.AggregateCallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchCalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/affectline.v1.CallService/WatchCalls',
+            affectline_dot_protos_dot_v1_dot_calls__pb2.WatchCallsRequest.SerializeToString,
+            affectline_dot_protos_dot_v1_dot_calls__pb2.WatchCallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CorrectLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/affectline.v1.CallService/CorrectLabel',
+            affectline_dot_protos_dot_v1_dot_calls__pb2.CorrectLabelRequest.SerializeToString,
+            affectline_dot_protos_dot_v1_dot_calls__pb2.CorrectLabelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/affectline.v1.CallService/ExportCall',
+            affectline_dot_protos_dot_v1_dot_calls__pb2.ExportCallRequest.SerializeToString,
+            affectline_dot_protos_dot_v1_dot_calls__pb2.ExportCallResponse.FromString,
             options,
             channel_credentials,
             insecure,

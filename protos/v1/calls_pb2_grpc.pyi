@@ -27,9 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CallServiceStub:
-    """Records what is learnt of a call after it. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
+    """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
-    UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
+    RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
     @_typing.overload
@@ -37,8 +39,8 @@ class CallServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CallServiceAsyncStub: ...
     RecordOutcome: _grpc.UnaryUnaryMultiCallable[_calls_pb2.RecordOutcomeRequest, _calls_pb2.RecordOutcomeResponse]
-    """Records what became of a call. Outcomes for a call that is not stored are refused, not held: NOT_FOUND. A call is stored
-    when it has ended. The same outcome again changes nothing; another one of its kind is kept beside the earlier
+    """Records what became of a call. Outcomes for a call that is not stored are refused, not held: NOT_FOUND. A call is
+    stored from its first seconds on. The same outcome again changes nothing; another one of its kind is kept beside the earlier
     ones, and the newest by its time counts.
     """
     RecordFeedback: _grpc.UnaryUnaryMultiCallable[_calls_pb2.RecordFeedbackRequest, _calls_pb2.RecordFeedbackResponse]
@@ -48,18 +50,40 @@ class CallServiceStub:
     """
     GetFeedbackCounts: _grpc.UnaryUnaryMultiCallable[_calls_pb2.GetFeedbackCountsRequest, _calls_pb2.GetFeedbackCountsResponse]
     """Tells what people made of each policy's suggestions."""
+    ListCalls: _grpc.UnaryUnaryMultiCallable[_calls_pb2.ListCallsRequest, _calls_pb2.ListCallsResponse]
+    """Lists calls that are over or running, page by page."""
+    GetCall: _grpc.UnaryUnaryMultiCallable[_calls_pb2.GetCallRequest, _calls_pb2.GetCallResponse]
+    """Gives one call as lists show it, with the corrections that people made."""
+    GetCallTimeline: _grpc.UnaryStreamMultiCallable[_calls_pb2.GetCallTimelineRequest, _calls_pb2.GetCallTimelineResponse]
+    """Sends the whole timeline of a call in parts; of a running one, as far as it is known. The parts put together, field
+    by field and list by list, are the timeline. NOT_FOUND also where nothing can be read of it any more.
+    """
+    SearchUtterances: _grpc.UnaryUnaryMultiCallable[_calls_pb2.SearchUtterancesRequest, _calls_pb2.SearchUtterancesResponse]
+    """Searches what was said in all calls."""
+    AggregateCalls: _grpc.UnaryUnaryMultiCallable[_calls_pb2.AggregateCallsRequest, _calls_pb2.AggregateCallsResponse]
+    """Tells what calls have in common, group by group. Groups that are too small are withheld and counted."""
+    WatchCalls: _grpc.UnaryStreamMultiCallable[_calls_pb2.WatchCallsRequest, _calls_pb2.WatchCallsResponse]
+    """Follows running calls: first all of them, then each that begins, changes or ends, within about 2 s."""
+    CorrectLabel: _grpc.UnaryUnaryMultiCallable[_calls_pb2.CorrectLabelRequest, _calls_pb2.CorrectLabelResponse]
+    """Records that a moment was something else than the model said, and whoever looks at it sees both. NOT_FOUND also for
+    an unknown moment. Nothing is overwritten; of each moment the last correction counts.
+    """
+    ExportCall: _grpc.UnaryStreamMultiCallable[_calls_pb2.ExportCallRequest, _calls_pb2.ExportCallResponse]
+    """Sends a call as a file of another format."""
 
 @_typing.type_check_only
 class CallServiceAsyncStub(CallServiceStub):
-    """Records what is learnt of a call after it. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
+    """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
-    UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
+    RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordOutcome: _aio.UnaryUnaryMultiCallable[_calls_pb2.RecordOutcomeRequest, _calls_pb2.RecordOutcomeResponse]  # type: ignore[assignment]
-    """Records what became of a call. Outcomes for a call that is not stored are refused, not held: NOT_FOUND. A call is stored
-    when it has ended. The same outcome again changes nothing; another one of its kind is kept beside the earlier
+    """Records what became of a call. Outcomes for a call that is not stored are refused, not held: NOT_FOUND. A call is
+    stored from its first seconds on. The same outcome again changes nothing; another one of its kind is kept beside the earlier
     ones, and the newest by its time counts.
     """
     RecordFeedback: _aio.UnaryUnaryMultiCallable[_calls_pb2.RecordFeedbackRequest, _calls_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
@@ -69,11 +93,33 @@ class CallServiceAsyncStub(CallServiceStub):
     """
     GetFeedbackCounts: _aio.UnaryUnaryMultiCallable[_calls_pb2.GetFeedbackCountsRequest, _calls_pb2.GetFeedbackCountsResponse]  # type: ignore[assignment]
     """Tells what people made of each policy's suggestions."""
+    ListCalls: _aio.UnaryUnaryMultiCallable[_calls_pb2.ListCallsRequest, _calls_pb2.ListCallsResponse]  # type: ignore[assignment]
+    """Lists calls that are over or running, page by page."""
+    GetCall: _aio.UnaryUnaryMultiCallable[_calls_pb2.GetCallRequest, _calls_pb2.GetCallResponse]  # type: ignore[assignment]
+    """Gives one call as lists show it, with the corrections that people made."""
+    GetCallTimeline: _aio.UnaryStreamMultiCallable[_calls_pb2.GetCallTimelineRequest, _calls_pb2.GetCallTimelineResponse]  # type: ignore[assignment]
+    """Sends the whole timeline of a call in parts; of a running one, as far as it is known. The parts put together, field
+    by field and list by list, are the timeline. NOT_FOUND also where nothing can be read of it any more.
+    """
+    SearchUtterances: _aio.UnaryUnaryMultiCallable[_calls_pb2.SearchUtterancesRequest, _calls_pb2.SearchUtterancesResponse]  # type: ignore[assignment]
+    """Searches what was said in all calls."""
+    AggregateCalls: _aio.UnaryUnaryMultiCallable[_calls_pb2.AggregateCallsRequest, _calls_pb2.AggregateCallsResponse]  # type: ignore[assignment]
+    """Tells what calls have in common, group by group. Groups that are too small are withheld and counted."""
+    WatchCalls: _aio.UnaryStreamMultiCallable[_calls_pb2.WatchCallsRequest, _calls_pb2.WatchCallsResponse]  # type: ignore[assignment]
+    """Follows running calls: first all of them, then each that begins, changes or ends, within about 2 s."""
+    CorrectLabel: _aio.UnaryUnaryMultiCallable[_calls_pb2.CorrectLabelRequest, _calls_pb2.CorrectLabelResponse]  # type: ignore[assignment]
+    """Records that a moment was something else than the model said, and whoever looks at it sees both. NOT_FOUND also for
+    an unknown moment. Nothing is overwritten; of each moment the last correction counts.
+    """
+    ExportCall: _aio.UnaryStreamMultiCallable[_calls_pb2.ExportCallRequest, _calls_pb2.ExportCallResponse]  # type: ignore[assignment]
+    """Sends a call as a file of another format."""
 
 class CallServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Records what is learnt of a call after it. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
+    """Finds, shows and exports stored calls, and records what is learnt of them. FAILED_PRECONDITION: the server keeps no calls (setting `store`).
     INVALID_ARGUMENT (with google.rpc.BadRequest): fields that are missing, out of range or contradictory.
-    UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    NOT_FOUND: there is no call of this id. UNAVAILABLE: the store fails; nothing was recorded, and trying again can help.
+    DATA_LOSS: what is kept of the call is damaged.
+    RESOURCE_EXHAUSTED: more questions at once than the server takes; with the advice to try again.
     """
 
     @_abc_1.abstractmethod
@@ -82,8 +128,8 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _calls_pb2.RecordOutcomeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_calls_pb2.RecordOutcomeResponse, _abc.Awaitable[_calls_pb2.RecordOutcomeResponse]]:
-        """Records what became of a call. Outcomes for a call that is not stored are refused, not held: NOT_FOUND. A call is stored
-        when it has ended. The same outcome again changes nothing; another one of its kind is kept beside the earlier
+        """Records what became of a call. Outcomes for a call that is not stored are refused, not held: NOT_FOUND. A call is
+        stored from its first seconds on. The same outcome again changes nothing; another one of its kind is kept beside the earlier
         ones, and the newest by its time counts.
         """
 
@@ -105,5 +151,73 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_calls_pb2.GetFeedbackCountsResponse, _abc.Awaitable[_calls_pb2.GetFeedbackCountsResponse]]:
         """Tells what people made of each policy's suggestions."""
+
+    @_abc_1.abstractmethod
+    def ListCalls(
+        self,
+        request: _calls_pb2.ListCallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_calls_pb2.ListCallsResponse, _abc.Awaitable[_calls_pb2.ListCallsResponse]]:
+        """Lists calls that are over or running, page by page."""
+
+    @_abc_1.abstractmethod
+    def GetCall(
+        self,
+        request: _calls_pb2.GetCallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_calls_pb2.GetCallResponse, _abc.Awaitable[_calls_pb2.GetCallResponse]]:
+        """Gives one call as lists show it, with the corrections that people made."""
+
+    @_abc_1.abstractmethod
+    def GetCallTimeline(
+        self,
+        request: _calls_pb2.GetCallTimelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_calls_pb2.GetCallTimelineResponse], _abc.AsyncIterator[_calls_pb2.GetCallTimelineResponse]]:
+        """Sends the whole timeline of a call in parts; of a running one, as far as it is known. The parts put together, field
+        by field and list by list, are the timeline. NOT_FOUND also where nothing can be read of it any more.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchUtterances(
+        self,
+        request: _calls_pb2.SearchUtterancesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_calls_pb2.SearchUtterancesResponse, _abc.Awaitable[_calls_pb2.SearchUtterancesResponse]]:
+        """Searches what was said in all calls."""
+
+    @_abc_1.abstractmethod
+    def AggregateCalls(
+        self,
+        request: _calls_pb2.AggregateCallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_calls_pb2.AggregateCallsResponse, _abc.Awaitable[_calls_pb2.AggregateCallsResponse]]:
+        """Tells what calls have in common, group by group. Groups that are too small are withheld and counted."""
+
+    @_abc_1.abstractmethod
+    def WatchCalls(
+        self,
+        request: _calls_pb2.WatchCallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_calls_pb2.WatchCallsResponse], _abc.AsyncIterator[_calls_pb2.WatchCallsResponse]]:
+        """Follows running calls: first all of them, then each that begins, changes or ends, within about 2 s."""
+
+    @_abc_1.abstractmethod
+    def CorrectLabel(
+        self,
+        request: _calls_pb2.CorrectLabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_calls_pb2.CorrectLabelResponse, _abc.Awaitable[_calls_pb2.CorrectLabelResponse]]:
+        """Records that a moment was something else than the model said, and whoever looks at it sees both. NOT_FOUND also for
+        an unknown moment. Nothing is overwritten; of each moment the last correction counts.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportCall(
+        self,
+        request: _calls_pb2.ExportCallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_calls_pb2.ExportCallResponse], _abc.AsyncIterator[_calls_pb2.ExportCallResponse]]:
+        """Sends a call as a file of another format."""
 
 def add_CallServiceServicer_to_server(servicer: CallServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

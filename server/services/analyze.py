@@ -22,7 +22,8 @@ from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceServicer
 from affectline.server import wire
 from affectline.server.config import ServerConfig
 from affectline.server.services.keeper import Keeper
-from affectline.server.services.sessions import Context, Sessions, receive, receive_config, statuses
+from affectline.server.services.sessions import Context, Sessions, log_failure, receive, receive_config, statuses
+from affectline.server.store.live import LiveCall
 
 CURSOR_EVERY_US = 1_000_000
 VIDEO_SHARE = 0.3
@@ -136,8 +137,9 @@ class AnalyzeService(AnalyzeServiceServicer):
         except InvalidInputError as error:
             raise wire.MessageError(("config", str(error))) from error
         turn = Lock()
+        live = self._keeper.open(details, session.timeline)
         try:
-            await self._listen(config, audio, session, turn, context)
+            await self._listen(config, audio, session, turn, live, context)
             await self._send(context, await self._sessions.run(_in_turn, turn, session.finish))
         except BaseException:
             if self._keeper.keeps:  # the caller is gone, fell silent or broke the protocol, or the server stops
@@ -157,12 +159,24 @@ class AnalyzeService(AnalyzeServiceServicer):
         """What was heard until the stream broke off is stored like a whole call, and says so."""
         message = "The stream broke off here; what was heard until then is all there is."
         session.note(Notice("broken_off", message, session.received_us))
-        await self._sessions.run(_in_turn, turn, session.finish)
-        await self._keeper.keep(call, details, await self._sessions.run(session.timeline))
+        try:
+            await self._sessions.run(_in_turn, turn, session.finish)
+            timeline = await self._sessions.run(session.timeline)
+        except Exception as error:
+            log_failure(call, error)
+            await self._keeper.abandon(call, details)
+        else:
+            await self._keeper.keep(call, details, timeline)
         log.info("%s broke off and was kept", call)
 
     async def _listen(
-        self, config: CallConfig, audio: wire.AudioFormat, session: Session, turn: Lock, context: Context
+        self,
+        config: CallConfig,
+        audio: wire.AudioFormat,
+        session: Session,
+        turn: Lock,
+        live: LiveCall | None,
+        context: Context,
     ) -> None:
         """Takes the caller's messages until the call is over."""
         reader = wire.CallReader(config, audio, round(self._config.max_call_s * 1_000_000))
@@ -196,7 +210,10 @@ class AnalyzeService(AnalyzeServiceServicer):
                 if use != "look" and request.video.camera not in streams:
                     continue
                 inputs = [replace(item, use=use) for item in inputs if isinstance(item, EncodedFrame)]
-            await self._send(context, await self._sessions.run(_in_turn, turn, _push, session, inputs))
+            outputs = await self._sessions.run(_in_turn, turn, _push, session, inputs)
+            if live:
+                live.take(inputs, outputs, session.received_us)
+            await self._send(context, outputs)
             if picture:
                 pictures.done()
             if session.received_us - cursor_us >= CURSOR_EVERY_US:

@@ -1,7 +1,8 @@
-"""Writes finished calls to the store, where there is one."""
+"""Writes calls to the store, where there is one: while they run, and whole when they are over."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -13,7 +14,8 @@ from affectline.models.errors import AffectlineError
 from affectline.pipelines.outcomes import CallDetails
 from affectline.pipelines.timeline import CallTimeline, Notice
 from affectline.server.services.sessions import Context, StatusError, log_failure
-from affectline.server.store.calls import CallStore
+from affectline.server.store.calls import CallStore, NotStoredError
+from affectline.server.store.live import LiveCall, LiveWriter
 
 CALL_ID_HEADER: Final = "affectline-call-id"
 WRITE_TIMEOUT_S: Final = 15
@@ -25,8 +27,10 @@ log = logging.getLogger("affectline.server")
 class Keeper:
     """What goes wrong with the store is logged and told in a notice; it costs no caller their timeline."""
 
-    def __init__(self, store: CallStore | None) -> None:
+    def __init__(self, store: CallStore | None, writer: LiveWriter | None = None) -> None:
+        """`writer`: writes calls while they run; without it they are stored when they are over."""
         self._store = store
+        self._writer = writer
 
     @property
     def keeps(self) -> bool:
@@ -54,6 +58,24 @@ class Keeper:
         await context.send_initial_metadata(((CALL_ID_HEADER, named.id),))
         return named
 
+    def open(self, details: CallDetails, start: Callable[[], CallTimeline]) -> LiveCall | None:
+        """A call that is written from now on while it runs; `start` gives its timeline before the first sound."""
+        return self._writer.open(details, start()) if self._writer else None
+
+    async def abandon(self, what: str, details: CallDetails) -> None:
+        """Ends a call that cannot come to its end: what was written of it while it ran is kept."""
+        if self._writer:
+            try:
+                await asyncio.to_thread(self._writer.abandon, details.id)
+            except AffectlineError as error:
+                log.error("%s was not ended in the store: %s", what, error)
+
+    async def timeline(self, call_id: str) -> CallTimeline:
+        """Of a stored call. Raises NotStoredError or StorageError."""
+        if self._store is None:
+            raise NotStoredError("expected a store of calls, found none")
+        return await asyncio.to_thread(self._store.timeline, call_id)
+
     async def keep(self, what: str, details: CallDetails, timeline: CallTimeline) -> list[Notice]:
         """What went wrong; `what` names the call in the log."""
         if self._store is None:
@@ -61,7 +83,8 @@ class Keeper:
         told = "The call could not be stored. This reply is complete."
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await asyncio.to_thread(self._store.add, details, timeline)
+                add = self._writer.finish if self._writer else self._store.add
+                await asyncio.to_thread(add, details, timeline)
         except TimeoutError:
             log.error("%s was not stored within %d s", what, WRITE_TIMEOUT_S)
             told = f"The call was not stored within {WRITE_TIMEOUT_S} s; it may still be. This reply is complete."

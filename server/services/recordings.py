@@ -1,4 +1,4 @@
-"""The recorded path: jobs in memory, one of them analysed at a time."""
+"""The recorded path: jobs in memory, and in the store where there is one; one of them is analysed at a time."""
 
 import asyncio
 import logging
@@ -7,9 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from hashlib import sha256
+from operator import methodcaller
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
+from typing import Final
 from uuid import uuid4
 
 import grpc
@@ -43,10 +46,19 @@ from affectline.server.services.sessions import (
     receive_config,
     statuses,
 )
+from affectline.server.store.calls import NotStoredError
+from affectline.server.store.jobs import JobStore, StoredJob
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1_000
 PROGRESS_STEP = 0.01
+STATE_NAMES: Final = {
+    JOB_STATE_QUEUED: "queued",
+    JOB_STATE_RUNNING: "running",
+    JOB_STATE_SUCCEEDED: "succeeded",
+    JOB_STATE_FAILED: "failed",
+    JOB_STATE_CANCELLED: "cancelled",
+}
 
 log = logging.getLogger("affectline.server")
 
@@ -59,7 +71,12 @@ class _CancelledError(Exception):
 class _Job:
     number: int
     """Counts up; pages are cut by it."""
-    config: wire.RecordingConfig
+    name: str
+    request_id: str
+    asked: str
+    """Hash of everything that was asked for."""
+    config: wire.RecordingConfig | None
+    """None of a job of a server before this one; it is over."""
     path: Path
     id: str
     call_id: str
@@ -90,7 +107,7 @@ class _Job:
     def message(self) -> recordings_pb2.RecordingJob:
         message = recordings_pb2.RecordingJob(
             id=self.id,
-            name=self.config.name,
+            name=self.name,
             state=self.state,
             progress=self.progress,
             error=self.error,
@@ -105,10 +122,12 @@ class _Job:
 class RecordingService(RecordingServiceServicer):
     """`run` is the worker and has to run as a task; `close` deletes what was uploaded."""
 
-    def __init__(self, sessions: Sessions, config: ServerConfig, keeper: Keeper) -> None:
+    def __init__(self, sessions: Sessions, config: ServerConfig, keeper: Keeper, store: JobStore | None = None) -> None:
+        """`store`: keeps jobs beyond the life of the server."""
         self._sessions = sessions
         self._config = config
         self._keeper = keeper
+        self._kept_jobs = store
         self._jobs: dict[str, _Job] = {}
         self._count = 0
         self._uploads = 0
@@ -126,6 +145,14 @@ class RecordingService(RecordingServiceServicer):
             job.stop.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._folder.cleanup()
+
+    async def remember(self) -> None:
+        """Takes up the jobs that are over of servers before this one. Raises StorageError."""
+        if self._kept_jobs is None:
+            return
+        for stored in await asyncio.to_thread(self._kept_jobs.ended, self._config.max_jobs):
+            self._count += 1
+            self._jobs[stored.id] = _restored(stored, self._count)
 
     async def run(self) -> None:
         """Analyses the jobs one after the other, until cancelled."""
@@ -150,8 +177,10 @@ class RecordingService(RecordingServiceServicer):
                 loop.call_soon_threadsafe(job.update, JOB_STATE_RUNNING, share)
 
         job.update(JOB_STATE_RUNNING, 0.0)
+        await self._save(job)
         log.info("job %s began", job.id)
         try:
+            assert job.config is not None, "a job of an earlier server is over"
             timeline = await loop.run_in_executor(
                 self._thread, _analyze_recording, job.path, job.config, self._sessions.opener, progress
             )
@@ -173,6 +202,7 @@ class RecordingService(RecordingServiceServicer):
             job.update(JOB_STATE_SUCCEEDED, 1.0)
         finally:
             job.path.unlink(missing_ok=True)
+        await self._save(job)
         log.info("job %s ended: %s", job.id, JobState.Name(job.state))
 
     async def CreateRecordingJob(self, _: object, context: Context) -> recordings_pb2.CreateRecordingJobResponse:
@@ -213,7 +243,7 @@ class RecordingService(RecordingServiceServicer):
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"expected a job in {JobState.Name(JOB_STATE_SUCCEEDED)}, found {JobState.Name(job.state)}",
                 )
-            for part in job.timeline:
+            for part in job.timeline or await self._kept(job):
                 await context.write(recordings_pb2.GetRecordingTimelineResponse(timeline=part))
 
     async def CancelRecordingJob(
@@ -225,6 +255,7 @@ class RecordingService(RecordingServiceServicer):
             if job.state == JOB_STATE_QUEUED:
                 job.update(JOB_STATE_CANCELLED, 0.0)
                 job.path.unlink(missing_ok=True)
+                await self._save(job)
         return recordings_pb2.CancelRecordingJobResponse(job=job.message())
 
     async def ListRecordingJobs(
@@ -254,8 +285,8 @@ class RecordingService(RecordingServiceServicer):
         """The job that was made with the same request id."""
         if not config.request_id:
             return None
-        job = next((each for each in self._jobs.values() if each.config.request_id == config.request_id), None)
-        if job and job.config != config:
+        job = next((each for each in self._jobs.values() if each.request_id == config.request_id), None)
+        if job and job.asked != _hash(config):
             raise StatusError(
                 grpc.StatusCode.ALREADY_EXISTS,
                 "expected the configuration that came with this request_id before, found another one",
@@ -283,12 +314,50 @@ class RecordingService(RecordingServiceServicer):
         self._count += 1
         job_id = uuid4().hex
         call_id = (config.details.id or job_id) if self._keeper.keeps else ""
-        job = _Job(self._count, config, path, job_id, call_id)
+        job = _Job(self._count, config.name, config.request_id, _hash(config), config, path, job_id, call_id)
+        forgotten = []
         while len(self._jobs) >= self._config.max_jobs:
-            del self._jobs[next(each.id for each in self._jobs.values() if not each.pending)]
+            forgotten.append(next(each.id for each in self._jobs.values() if not each.pending))
+            del self._jobs[forgotten[-1]]
         self._jobs[job.id] = job
+        for oldest in forgotten:
+            await self._run_store(methodcaller("forget", oldest))
+        await self._save(job)
         self._wake.set()
         return job
+
+    async def _save(self, job: _Job) -> None:
+        stored = StoredJob(
+            job.id,
+            job.number,
+            job.name,
+            job.call_id,
+            job.request_id,
+            job.asked,
+            STATE_NAMES[job.state],
+            job.progress,
+            job.error,
+            job.created,
+            job.ended,
+        )
+        await self._run_store(methodcaller("save", stored))
+
+    async def _run_store(self, work: Callable[[JobStore], None]) -> None:
+        """A store that fails costs no job."""
+        if self._kept_jobs:
+            try:
+                await asyncio.to_thread(work, self._kept_jobs)
+            except AffectlineError as error:
+                log.error("the store of jobs fails: %s", error)
+
+    async def _kept(self, job: _Job) -> list[timeline_pb2.Timeline]:
+        """The timeline of a job that a server before this one did."""
+        try:
+            timeline = await self._keeper.timeline(job.call_id)
+        except NotStoredError:
+            expected = "expected the call of this job to be kept still, found that it was deleted"
+            raise StatusError(grpc.StatusCode.NOT_FOUND, expected) from None
+        return list(wire.timeline_parts(timeline))
 
     async def _store(self, path: Path, context: Context) -> None:
         size = 0
@@ -309,6 +378,29 @@ class RecordingService(RecordingServiceServicer):
             raise StorageError(f"cannot store the recording: {error.strerror}") from error
         if not size:
             raise wire.MessageError(("data", "expected the file's bytes, found none"))
+
+
+def _restored(stored: StoredJob, number: int) -> _Job:
+    state = next(each for each, name in STATE_NAMES.items() if name == stored.state)
+    return _Job(
+        number,
+        stored.name,
+        stored.request_id,
+        stored.config,
+        None,
+        Path(),
+        stored.id,
+        stored.call_id,
+        state,
+        stored.progress,
+        stored.error,
+        stored.created,
+        stored.ended,
+    )
+
+
+def _hash(config: wire.RecordingConfig) -> str:
+    return sha256(repr(config).encode()).hexdigest()
 
 
 def _timestamp(time: datetime) -> Timestamp:

@@ -1,24 +1,18 @@
 """Keeps finished calls, what people made of suggestions, and what became of the calls."""
 
+import dataclasses
 import gzip
 import hmac
-import sqlite3
+import logging
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from filelock import FileLock
-from sqlalchemy import Connection, Engine, Select, Table, create_engine, delete, event, func, insert, select, update
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Connection, Select, Table, delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from affectline.models.errors import AffectlineError, InvalidInputError, StorageError
 from affectline.pipelines.outcomes import (
@@ -30,14 +24,34 @@ from affectline.pipelines.outcomes import (
     OutcomeKind,
 )
 from affectline.pipelines.redaction import find_personal, redact
-from affectline.pipelines.timeline import CallTimeline, Verdict
+from affectline.pipelines.timeline import CallTimeline, Notice, Participant, Verdict
 from affectline.server.exports import from_json, to_json
-from affectline.server.store.tables import CALLS, FEEDBACK, OUTCOMES, SUGGESTIONS
+from affectline.server.store.database import Database
+from affectline.server.store.derived import VERSION, Derived, derive, storable
+from affectline.server.store.journal import so_far
+from affectline.server.store.tables import (
+    CALLS,
+    CONSENTS,
+    FEEDBACK,
+    FEELINGS,
+    JOBS,
+    JOURNAL,
+    MODELS,
+    MOMENTS,
+    OUTCOMES,
+    PARTICIPANTS,
+    STAGES,
+    SUGGESTIONS,
+    TIMELINES,
+    UTTERANCES,
+)
 
-BUSY_MS: Final = 10_000
-"""A writer waits this long for another one."""
-MIGRATING: Final = 0x0AFFEC7
-"""Number of the lock under which one of several servers brings a PostgreSQL database up to date."""
+TAKEN: Final = "expected the id of a new call, found that of a stored one"
+PRUNED_AT_ONCE: Final = 500
+DERIVED_TABLES: Final = (PARTICIPANTS, UTTERANCES, MOMENTS, STAGES, FEELINGS, MODELS, SUGGESTIONS)
+"""Their rows are made from the timeline, and with it made anew."""
+
+log = logging.getLogger("affectline.server")
 
 
 class NotStoredError(AffectlineError):
@@ -99,70 +113,134 @@ class CallStore:
         `customer_key`: secret under which customer references are hashed. Raises InvalidInputError for a place that
         cannot be one.
         """
-        self._now = now
+        self.now = now
         self._customer_key = customer_key
-        self._engine = _engine(place, create=create)
-        with _failures("opened"):
-            _migrate(self._engine)
+        self.database = Database(place, create=create)
+        """For what else works on the tables."""
+        self._derive_all()
 
     def close(self) -> None:
-        self._engine.dispose()
+        self.database.close()
 
     @property
     def hashes_customers(self) -> bool:
         return self._customer_key is not None
 
     def holds(self, call_id: str) -> bool:
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             return connection.scalar(select(CALLS.c.id).where(CALLS.c.id == call_id)) is not None
 
-    def add(self, details: CallDetails, timeline: CallTimeline, *, replace: bool = False) -> None:
+    def add(
+        self, details: CallDetails, timeline: CallTimeline, *, replace: bool = False, writer: int | None = None
+    ) -> None:
         """Stores a finished call, whole or not at all, with the feedback that its timeline carries.
 
         `replace`: a stored call of this id and length, which is the same one analysed again, gives way; its feedback
-        and outcomes stay. Otherwise it raises StoredAlreadyError.
+        and outcomes stay. `writer`: so does a running one that this server has written so far. Otherwise it raises
+        StoredAlreadyError.
         """
+        found = derive(timeline)
+        now = self.now()
         row: dict[str, Any] = {
-            "name": _storable(timeline.name),
-            "started": details.started,
-            "stored": self._now(),
-            "duration_us": timeline.duration_us,
-            "queue": details.queue,
-            "product": details.product,
-            "language": _language(timeline),
-            "agent_group": details.agent_group,
-            "customer": self._hashed(details.customer_reference),
-            "timeline": gzip.compress(to_json(timeline)),
+            **found.call,
+            **self.columns(details),
+            "began": details.started or now,
+            "stored": now,
+            "changed": now,
+            "writer": None,
+            "derived": VERSION,
         }
-        suggestions = [
-            {
-                "call_id": details.id,
-                "id": each.id,
-                "kind": each.kind,
-                "action": each.action,
-                "policy": each.policy,
-                "created_us": each.created_us,
-            }
-            for each in timeline.suggestions
-        ]
-        with self._writing() as connection:
-            same = (CALLS.c.id == details.id) & (CALLS.c.duration_us == timeline.duration_us)
-            known = replace and connection.execute(update(CALLS).where(same).values(row)).rowcount
-            if known:
-                connection.execute(delete(SUGGESTIONS).where(SUGGESTIONS.c.call_id == details.id))
-            else:
+        with self.database.writing() as connection:
+            known = _row(connection, details.id)
+            if known is None:
                 try:
                     connection.execute(insert(CALLS).values(id=details.id, **row))
                 except IntegrityError:
-                    raise StoredAlreadyError("expected the id of a new call, found that of a stored one") from None
-            if suggestions:
-                connection.execute(insert(SUGGESTIONS), suggestions)
+                    raise StoredAlreadyError(TAKEN) from None
+            elif (replace and known.duration_us == timeline.duration_us) or (writer and known.writer == writer):
+                if replace and details.started is None:
+                    row["began"] = known.began
+                connection.execute(update(CALLS).where(CALLS.c.id == details.id).values(row))
+            else:
+                raise StoredAlreadyError(TAKEN)
+            write_derived(connection, details.id, found)
+            write_timeline(connection, details.id, to_json(timeline))
+            connection.execute(delete(JOURNAL).where(JOURNAL.c.call_id == details.id))
+            known_consents = select(CONSENTS.c.id).where(CONSENTS.c.call_id == details.id).limit(1)
+            if connection.scalar(known_consents) is None:
+                add_consents(connection, details.id, timeline.participants, now)
             self._add_live_feedback(connection, details, timeline)
+
+    def break_off(self, call_id: str, writer: int) -> bool:
+        """Ends a call that a server which is gone wrote so far; whether it was still running.
+
+        What was written is kept like a whole call, and says so. Raises DamagedCallError, and leaves what there is.
+        """
+        message = "The server stopped here; what was written until then is all there is."
+        still = (CALLS.c.id == call_id) & (CALLS.c.state == "running") & (CALLS.c.writer == writer)
+        try:
+            timeline = self.timeline(call_id)
+        except (DamagedCallError, NotStoredError):
+            with self.database.writing() as connection:
+                connection.execute(update(CALLS).where(still).values(state="broken_off", writer=None))
+            raise
+        notice = Notice("broken_off", message, timeline.duration_us)
+        timeline = dataclasses.replace(timeline, notices=(*timeline.notices, notice))
+        found, now = derive(timeline), self.now()
+        with self.database.writing() as connection:
+            row = {**found.call, "writer": None, "changed": now, "derived": VERSION}
+            if not connection.execute(update(CALLS).where(still).values(row)).rowcount:
+                return False
+            write_derived(connection, call_id, found)
+            write_timeline(connection, call_id, to_json(timeline))
+            connection.execute(delete(JOURNAL).where(JOURNAL.c.call_id == call_id))
+            began = connection.scalar(select(CALLS.c.began).where(CALLS.c.id == call_id))
+            self._add_live_feedback(connection, CallDetails(call_id, began), timeline)
+        return True
+
+    def prune(self, before: datetime, told: Callable[[int], None] = lambda count: None) -> int:
+        """Deletes calls that began before then, with all that is kept of them; how many. Running ones stay.
+
+        `told` is given the number so far.
+        """
+        old = select(CALLS.c.id).where(CALLS.c.began < before, CALLS.c.state != "running").limit(PRUNED_AT_ONCE)
+        count = 0
+        while True:
+            with self.database.writing() as connection:
+                ids = list(connection.scalars(old))
+                connection.execute(delete(JOBS).where(JOBS.c.call_id.in_(ids) | (JOBS.c.ended < before)))
+                connection.execute(delete(CALLS).where(CALLS.c.id.in_(ids)))
+            count += len(ids)
+            told(count)
+            if len(ids) < PRUNED_AT_ONCE:
+                break
+        if count and not self.database.is_postgres:
+            with self.database.writing() as connection:  # the index forgets words only when it is tidied up
+                connection.execute(text("INSERT INTO utterance_words (utterance_words) VALUES ('optimize')"))
+        return count
+
+    def older(self, before: datetime) -> int:
+        """How many calls `prune` would delete."""
+        old = select(func.count()).select_from(CALLS).where(CALLS.c.began < before, CALLS.c.state != "running")
+        with self.database.reading() as connection:
+            return connection.scalar(old) or 0
+
+    def columns(self, details: CallDetails) -> dict[str, Any]:
+        """What is kept of the details; references as hashes."""
+        return {
+            "started": details.started,
+            "queue": details.queue,
+            "product": details.product,
+            "agent_group": details.agent_group,
+            "customer": self._hashed(details.customer_reference),
+            "agent": self._hashed(details.agent_reference),
+            "demo": details.demo,
+        }
 
     def record_outcome(self, call_id: str, outcome: Outcome) -> bool:
         """Whether it is news; the same one again is not. Raises NotStoredError for an unknown call."""
         values = {"kind": outcome.kind, "value": outcome.value}
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             _find_call(connection, call_id)
             same = (OUTCOMES.c.call_id == call_id, OUTCOMES.c.kind == outcome.kind)
             return self._record(connection, OUTCOMES, same, {"call_id": call_id, **values}, outcome.at)
@@ -174,7 +252,7 @@ class CallStore:
         """
         correction = _redacted(feedback.correction, MAX_CORRECTION_CHARACTERS)
         note = _redacted(feedback.note, MAX_NOTE_CHARACTERS)
-        with self._writing() as connection:
+        with self.database.writing() as connection:
             _find_call(connection, call_id)
             policy = connection.scalar(
                 select(SUGGESTIONS.c.policy).where(
@@ -196,33 +274,36 @@ class CallStore:
     def outcome_history(self, call_id: str) -> tuple[Outcome, ...]:
         """All that were recorded of a call, by time."""
         query = select(OUTCOMES).where(OUTCOMES.c.call_id == call_id).order_by(OUTCOMES.c.at, OUTCOMES.c.id)
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             return tuple(Outcome(row.kind, row.value, row.at) for row in connection.execute(query))
 
     def feedback_history(self, call_id: str) -> tuple[Feedback, ...]:
         """All that was recorded of a call, by time."""
         query = select(FEEDBACK).where(FEEDBACK.c.call_id == call_id).order_by(FEEDBACK.c.at, FEEDBACK.c.id)
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             return tuple(
                 Feedback(row.suggestion_id, row.verdict, row.correction, row.note, row.at)
                 for row in connection.execute(query)
             )
 
     def timeline(self, call_id: str) -> CallTimeline:
-        """Raises NotStoredError for an unknown call, StorageError for a damaged one."""
-        with self._reading() as connection:
-            data = connection.scalar(select(CALLS.c.timeline).where(CALLS.c.id == call_id))
-        if data is None:
+        """Of a running call, as far as it is written. Raises NotStoredError for an unknown one, StorageError for a
+        damaged one.
+        """
+        with self.database.reading() as connection:
+            data = connection.scalar(select(TIMELINES.c.data).where(TIMELINES.c.call_id == call_id))
+            journal = [] if data else _journal(connection, call_id)
+        if data is None and not journal:
             raise NotStoredError("expected the id of a stored call, found another one")
         try:
-            return from_json(gzip.decompress(data))
+            return from_json(gzip.decompress(data)) if data else so_far(journal)
         except (OSError, EOFError, zlib.error, InvalidInputError) as error:
             raise DamagedCallError(f"expected a timeline of {call_id} in the store, found a damaged one") from error
 
     def feedback_counts(self) -> list[PolicyFeedback]:
         """By policy; of each suggestion the newest feedback counts."""
         newest = _newest(FEEDBACK, FEEDBACK.c.call_id, FEEDBACK.c.suggestion_id)
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             query = select(SUGGESTIONS.c.policy, func.count().label("shown")).group_by(SUGGESTIONS.c.policy)
             suggested = {row.policy: row.shown for row in connection.execute(query)}
             verdicts: Counter[tuple[str, Verdict]] = Counter()
@@ -241,9 +322,10 @@ class CallStore:
         ]
 
     def reviewed_calls(self, damaged: Callable[[str], None] = lambda call_id: None) -> Iterator[ReviewedCall]:
-        """Calls with an outcome, by id; `damaged` is told of each whose timeline cannot be read."""
-        with self._reading() as connection:
+        """Calls that are over and have an outcome, by id; `damaged` is told of each whose timeline cannot be read."""
+        with self.database.reading() as connection:
             outcomes: dict[str, dict[OutcomeKind, Outcome]] = {}
+            running = set(connection.scalars(select(CALLS.c.id).where(CALLS.c.state == "running")))
             for row in connection.execute(_newest(OUTCOMES, OUTCOMES.c.call_id, OUTCOMES.c.kind)):
                 outcomes.setdefault(row.call_id, {})[row.kind] = Outcome(row.kind, row.value, row.at)
             accepted: Counter[str] = Counter()
@@ -252,6 +334,8 @@ class CallStore:
                 judged.add(row.call_id)
                 accepted[row.call_id] += row.verdict == "accepted"
         for call_id, by_kind in sorted(outcomes.items()):
+            if call_id in running:
+                continue
             found = tuple(outcome for _, outcome in sorted(by_kind.items()))
             try:
                 timeline = self.timeline(call_id)
@@ -259,6 +343,25 @@ class CallStore:
                 damaged(call_id)
                 continue
             yield ReviewedCall(call_id, timeline, found, accepted[call_id] if call_id in judged else None)
+
+    def _derive_all(self) -> None:
+        """Makes the rows of calls that were stored before there were such rows, or by an older version."""
+        old = select(CALLS.c.id).where(CALLS.c.derived < VERSION, CALLS.c.state != "running").order_by(CALLS.c.id)
+        with self.database.reading() as connection:
+            waiting = list(connection.scalars(old))
+        for number, call_id in enumerate(waiting, 1):
+            try:
+                found = derive(self.timeline(call_id))
+            except (DamagedCallError, NotStoredError) as error:
+                log.warning("%s is not searched: %s", call_id, error)
+                found = None
+            with self.database.writing() as connection:
+                row = found.call if found else {}
+                connection.execute(update(CALLS).where(CALLS.c.id == call_id).values(derived=VERSION, **row))
+                if found:
+                    write_derived(connection, call_id, found)
+            if number % 1_000 == 0:
+                log.info("bringing the store up to date: %d of %d calls", number, len(waiting))
 
     def _add_live_feedback(self, connection: Connection, details: CallDetails, timeline: CallTimeline) -> None:
         """What was said of suggestions while the call ran."""
@@ -287,7 +390,7 @@ class CallStore:
         query = newest.limit(1) if at is None else newest.where(table.c.at == at)
         if any(values.items() <= dict(row).items() for row in connection.execute(query).mappings()):
             return False
-        now = self._now()
+        now = self.now()
         connection.execute(insert(table).values(at=at or now, recorded=now, **values))
         return True
 
@@ -296,92 +399,56 @@ class CallStore:
             return None
         return hmac.new(self._customer_key, reference.encode(), "sha256").hexdigest()
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with _failures("read"), self._engine.connect() as connection:
-            yield connection
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """One transaction, which is kept when nothing is raised."""
-        with _failures("written"), self._engine.connect() as connection:
-            connection = connection.execution_options(writes=True)
-            with connection.begin():
-                yield connection
-
-
-def _engine(place: str, *, create: bool) -> Engine:
-    try:
-        url = make_url(place) if "://" in place else URL.create("sqlite", database=place)
-        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
-        raise InvalidInputError(
-            "expected a path, or the URL of a database whose driver is installed (postgresql+psycopg://…), "
-            "found neither in the place of the store"
-        ) from None
-    if engine.dialect.name == "sqlite":
-        path = Path(url.database or "")
-        if not url.database or not path.parent.is_dir() or path.is_dir():
-            raise InvalidInputError(f"expected a file in a folder that exists for the store, found {path}")
-        if not create and not path.exists():
-            raise InvalidInputError(f"expected a store at {path}, found none")
-        try:
-            path.touch(mode=0o600)  # it holds what was said: for the owner only
-        except OSError as error:
-            raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
-        event.listen(engine, "connect", _prepare)
-        event.listen(engine, "begin", _begin)
-    return engine
+def write_derived(connection: Connection, call_id: str, found: Derived) -> None:
+    """In place of those that were there."""
+    rows = (
+        found.participants,
+        found.utterances,
+        found.moments,
+        found.stages,
+        found.feelings,
+        found.models,
+        found.suggestions,
+    )
+    for table, each in zip(DERIVED_TABLES, rows, strict=True):
+        connection.execute(delete(table).where(table.c.call_id == call_id))
+        if each:
+            connection.execute(insert(table), [{"call_id": call_id, **row} for row in each])
 
 
-def _prepare(connection: Any, _: object) -> None:
-    """A SQLite connection on which transactions begin where we say, and writers wait for each other."""
-    connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-    connection.execute("PRAGMA foreign_keys = ON")
+def write_timeline(connection: Connection, call_id: str, document: bytes) -> None:
+    connection.execute(delete(TIMELINES).where(TIMELINES.c.call_id == call_id))
+    connection.execute(insert(TIMELINES).values(call_id=call_id, data=gzip.compress(document, 6)))
 
 
-def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def add_consents(
+    connection: Connection, call_id: str, participants: Sequence[Participant], now: datetime, at_us: int = 0
+) -> None:
+    rows = [
+        {
+            "call_id": call_id,
+            "participant": each.id,
+            "state": each.consent,
+            "biometric_basis": each.biometric_basis,
+            "at_us": at_us,
+            "recorded": now,
+        }
+        for each in participants
+    ]
+    if rows:
+        connection.execute(insert(CONSENTS), rows)
 
 
-def _migrate(engine: Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
-    if engine.dialect.name == "sqlite":
-        with FileLock(f"{engine.url.database}.lock"):
-            raw = engine.raw_connection()
-            try:
-                raw.cursor().execute("PRAGMA journal_mode = WAL")
-            finally:
-                raw.close()
-            _upgrade(engine, config)
-    else:
-        _upgrade(engine, config)
+def _row(connection: Connection, call_id: str) -> Any:
+    columns = (CALLS.c.duration_us, CALLS.c.writer, CALLS.c.began)
+    return connection.execute(select(*columns).where(CALLS.c.id == call_id).with_for_update()).one_or_none()
 
 
-def _upgrade(engine: Engine, config: Config) -> None:
-    with engine.connect() as connection:
-        connection = connection.execution_options(writes=True)
-        with connection.begin():
-            if engine.dialect.name == "postgresql":
-                connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-
-
-@contextmanager
-def _failures(what: str) -> Iterator[None]:
-    """A database's errors as StorageError, without the values that it was to keep."""
-    try:
-        yield
-    except CommandError as error:
-        raise StorageError("expected a store of this version or an older one, found one of a newer version") from error
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        reason = (str(cause).splitlines() or [type(cause).__name__])[0]
-        raise StorageError(f"the store cannot be {what}: {reason}") from error
+def _journal(connection: Connection, call_id: str) -> list[bytes]:
+    return list(
+        connection.scalars(select(JOURNAL.c.data).where(JOURNAL.c.call_id == call_id).order_by(JOURNAL.c.number))
+    )
 
 
 def _find_call(connection: Connection, call_id: str) -> None:
@@ -401,17 +468,5 @@ def _newest(table: Table, *keys: Any) -> Select[Any]:
     return select(ranked).where(ranked.c.number == 1)
 
 
-def _language(timeline: CallTimeline) -> str | None:
-    spoken: Counter[str] = Counter()
-    for utterance in timeline.utterances:
-        spoken[utterance.language] += len(utterance.text)
-    return max(spoken, key=lambda language: spoken[language]) if spoken else None
-
-
 def _redacted(text: str | None, most: int) -> str | None:
-    return _storable(redact(text, find_personal(text)))[:most] if text else None
-
-
-def _storable(text: str) -> str:
-    """Without the zero character, which PostgreSQL refuses."""
-    return text.replace("\0", "")
+    return storable(redact(text, find_personal(text)))[:most] if text else None
