@@ -405,6 +405,52 @@ def onset(document: Document) -> str:
     return f"{_table(['speech without anger', 'length', 'alerts'], body)}\n\n{_source(document)}"
 
 
+def diarization(document: Document) -> str:
+    """Error rates of every set, and how many voices were found."""
+    live = all("der_live" in row for row in document["sets"])
+    body = [
+        [
+            row["set"],
+            f"{row['conversations']}, {row['audio_s'] / 60:.0f} min",
+            f"{row['der']:.1%}",
+            f"{row['missed']:.1%}, {row['false_alarm']:.1%}, {row['confusion']:.1%}",
+            f"{row['der_collar']:.1%}",
+            f"{row['der_known_count']:.1%}",
+            *([f"{row['der_live']:.1%}"] if live else []),
+            ", ".join(f"{count} ({times}×)" for count, times in row["counted"].items()),
+        ]
+        for row in document["sets"]
+    ]
+    heads = [
+        "set, voices",
+        "conversations",
+        "error rate",
+        "missed, false alarm, wrong voice",
+        "with a collar of 0.25 s",
+        "number of voices given",
+        *(["live"] if live else []),
+        "voices found",
+    ]
+    return (
+        f"{_table(heads, body)}\n\nOverlap is scored. Gate, embeddings and clusters took {document['cpu_share']:.1%} "
+        f"of the sound's length in processor time, one thread. {_source(document)}"
+    )
+
+
+def roles(document: Document) -> str:
+    """Which voice is whose: right, unknown, wrong."""
+
+    def cell(found: dict[str, int]) -> str:
+        return f"{found.get('right', 0)}, {found.get('unknown', 0)}, {found.get('wrong', 0)}"
+
+    found = document["roles"]
+    body = [["sides of the recorded calls, from sound", cell(found["sound"])]]
+    for part, title in (("test", "invented dialogues, test half"), ("dev", "invented dialogues, other half")):
+        for turns, verdicts in found["dialogues"][part].items():
+            body.append([f"{title}, {'all turns' if turns == 'all' else f'{turns} turns'}", cell(verdicts)])
+    return f"{_table(['parties', 'right, unknown, wrong'], body)}\n\n{_source(document)}"
+
+
 TIMELINES = ("timeline_ravdess_speech", "timeline_nemo_pl", "timeline_emodb")
 
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
@@ -420,6 +466,8 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "onset": (("onset",), onset),
     "face": (("face", "face_stream"), face),
     "store": (("store",), store),
+    "diarization": (("diarization",), diarization),
+    "roles": (("diarization",), roles),
 }
 """Marker -> (each results/NAME.json, how they are shown)."""
 

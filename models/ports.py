@@ -25,6 +25,7 @@ Task = Literal[
     "face_detector",
     "expression",
     "diarizer",
+    "speaker_encoder",
 ]
 RATE_HZ = 16_000
 """The rate all audio models work at."""
@@ -142,5 +143,20 @@ class Diarizer(Protocol):
 
         Turns of different speakers may overlap. `speakers`: how many there are, where that is known. Raises
         InvalidInputError for what is no such sound.
+        """
+        ...
+
+
+class SpeakerEncoder(Protocol):
+    model: str
+    width: int
+    """Of an embedding."""
+    window_samples: int
+    """Best window at RATE_HZ; shorter ones are less sure."""
+
+    def embed(self, windows: F32) -> F32:
+        """[n, samples] at RATE_HZ, at least 10 ms each -> [n, width] of unit length, near for the same voice.
+
+        An embedding is biometric data: it lives as long as its call and is not stored, logged or sent.
         """
         ...

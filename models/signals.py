@@ -62,6 +62,8 @@ class AudioChunk:
     """8,000 to 192,000; the same for all chunks of a channel."""
     start_sample: int
     """Position of pcm[0] in the channel, in samples at `rate_hz`; a jump forward is a loss."""
+    mixed: bool = False
+    """Other parties are heard in it, too; of a channel that was split by voices."""
 
 
 @dataclass(frozen=True, slots=True)

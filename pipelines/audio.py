@@ -28,10 +28,17 @@ class ChannelAudio:
         self._needed = 0
         """Sample number of the first one that is still needed."""
         self._gaps: list[tuple[int, int, str]] = []
+        self._mixed: list[tuple[int, int]] = []
+        """Samples at RATE_HZ in which others are heard, too."""
 
     @property
     def received_us(self) -> int:
         return self._next_source * 1_000_000 // self._rate_hz
+
+    @property
+    def received_samples(self) -> int:
+        """At the source's rate."""
+        return self._next_source
 
     @property
     def frames(self) -> int:
@@ -57,6 +64,9 @@ class ChannelAudio:
         if withheld:
             self.skip(len(pcm), withheld)
             return
+        if chunk.mixed and len(pcm):
+            start, end = (n * RATE_HZ // self._rate_hz for n in (self._next_source, self._next_source + len(pcm)))
+            self._mixed.append((start, end))
         self._next_source += len(pcm)
         self._append(self._resampler.feed(pcm))
 
@@ -89,6 +99,17 @@ class ChannelAudio:
         start, end = frame * self._frame_samples, (frame + 1) * self._frame_samples
         return next((reason for a, b, reason in self._gaps if a < end and start < b), None)
 
+    def begin(self, frame: int, source_sample: int) -> None:
+        """The channel begins here, with the next sample of the source, instead of at the beginning of the call."""
+        self._base = self._needed = frame * self._frame_samples
+        self._next_source = source_sample
+        self._append(np.zeros(max(0, source_sample * RATE_HZ // self._rate_hz - self._base), np.float32))
+
+    def mixed_share(self, start_sample: int, end_sample: int) -> float:
+        """Share of the samples at RATE_HZ in which others are heard, too; in [0, 1]."""
+        mixed = sum(max(0, min(b, end_sample) - max(a, start_sample)) for a, b in self._mixed)
+        return min(1.0, mixed / max(1, end_sample - start_sample))
+
     def read(self, start_sample: int, end_sample: int) -> F32:
         """Samples at RATE_HZ, a view; cut to what is there."""
         return self._buffer[max(0, start_sample - self._base) : max(0, min(self._length, end_sample - self._base))]
@@ -103,5 +124,6 @@ class ChannelAudio:
             self._buffer[: len(kept)] = kept
             self._base, self._length = self._needed, len(kept)
             self._gaps = [gap for gap in self._gaps if gap[1] > self._base]
+            self._mixed = [mixed for mixed in self._mixed if mixed[1] > self._base]
         self._buffer[self._length : self._length + len(pcm)] = pcm
         self._length += len(pcm)

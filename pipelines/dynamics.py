@@ -272,6 +272,11 @@ class Conversation:
         """(party, second) -> time in it during which another spoke too."""
         self._interrupts: set[tuple[str, int]] = set()
 
+    def join(self, participant: str) -> None:
+        """A further party, who has said nothing yet."""
+        self._floor.parties[participant] = _Party()
+        self._pace[participant] = _Pace()
+
     @property
     def settled_us(self) -> int:
         """What comes before has been counted."""

@@ -392,6 +392,15 @@ class PolicyEngine:
         party = self._parties[participant]
         party.participant = replace(party.participant, consent=consent)
 
+    def join(self, participant: Participant) -> None:
+        """A further party from here on."""
+        self._parties[participant.id] = Party(participant)
+        self._reached_us[participant.id] = max(self._reached_us.values(), default=0)
+
+    def know(self, participant: Participant) -> None:
+        """A party's role, as it is known from here on."""
+        self._parties[participant.id].participant = participant
+
     def finish(self) -> list[Suggestion]:
         """Takes what still waits for a slower party; gives the last suggestions."""
         return self._advance(max(self._reached_us.values(), default=0))

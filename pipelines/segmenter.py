@@ -46,6 +46,10 @@ class Segmenter:
         """First frame of speech that has not ended yet."""
         return self._start
 
+    def begin(self, frame: int) -> None:
+        """Its channel begins at this frame of the call."""
+        self.frame = frame
+
     def feed(self, probability: float) -> Iterator[Segment]:
         frame, self.frame = self.frame, self.frame + 1
         if self._start is None:

@@ -19,6 +19,7 @@ from affectline.models.ports import (
     Expression,
     FaceDetector,
     Recogniser,
+    SpeakerEncoder,
     SpeechGate,
     TextAffect,
     VoiceAffect,
@@ -69,6 +70,7 @@ from affectline.pipelines.timeline import (
     Notice,
     Output,
     Participant,
+    Role,
     SpeechTurn,
     Stage,
     Suggestion,
@@ -98,6 +100,8 @@ PARTIAL_EVERY_US, PARTIAL_SHARE = 1_500_000, 0.25
 """A partial result comes so long after the one before; later, after this share of what has been said, so that a long
 utterance costs no more per second than a short one."""
 MIN_PARTIAL_US = 1_000_000
+DIGITAL_SILENCE = 1e-10
+"""Mean square; what is quieter was muted, and says nothing of the line's noise."""
 NOISE_FRAMES = 100
 """Frames without speech that the noise floor is the median of."""
 MIN_OVERLAP_US = 200_000
@@ -130,6 +134,7 @@ class ModelSet:
     text: TextAffect
     face_detector: FaceDetector
     expression: Expression
+    speakers: SpeakerEncoder
     cues: CueLexicon
     versions: Mapping[str, str]
     """Task -> `name@version`."""
@@ -355,6 +360,28 @@ class CallSession:
             case SuggestionFeedback():
                 return self._collect(self._judge(item))
 
+    def join(self, participant: Participant) -> None:
+        """A further party, on a channel of their own, from here on. The other channels have come equally far."""
+        self._config = replace(self._config, participants=(*self._config.participants, participant))
+        party = _Party(participant, self._config, self._models.gate, AffectFilter(self._priors))
+        first = next(iter(self._parties.values()))
+        party.audio.begin(self._frame, first.audio.received_samples)
+        party.segmenter.begin(self._frame)
+        party.next_second = self._frame_us(self._frame) // SECOND_US
+        self._parties[participant.id] = self._channels[participant.channel] = party
+        self._conversation.join(participant.id)
+        self._engine.join(participant)
+        self._stages.know(participant)
+        self._text.know(participant)
+
+    def change_role(self, participant: str, role: Role) -> None:
+        """What is known of a party's side from here on; what was said before stays as it was judged."""
+        party = self._party(participant)
+        party.participant = replace(party.participant, role=role)
+        self._engine.know(party.participant)
+        self._stages.know(party.participant)
+        self._text.know(party.participant)
+
     def note(self, notice: Notice) -> None:
         """Keeps what limits this call and was found outside of it, for the timeline; of one code up to MAX_NOTED."""
         if sum(each.code == notice.code for each in self._notices) < MAX_NOTED:
@@ -547,7 +574,8 @@ class CallSession:
             for segment in segmenter.feed(probability):
                 yield from self._close(party, segment)
             if segmenter.open_start is None:
-                party.noise_db.append(_decibels(mean_square))
+                if mean_square > DIGITAL_SILENCE:
+                    party.noise_db.append(_decibels(mean_square))
             elif self._config.interim_results:
                 yield from self._partial(party, segmenter.open_start, frame + 1)
         settled = segmenter.frame if segmenter.open_start is None else segmenter.open_start
@@ -700,7 +728,7 @@ class CallSession:
         estimates: list[AffectEstimate] = []
         absent: dict[Modality, str] = {}
         if voice is None:
-            absent |= {"voice": "agent voice is not analysed", "stress": "agent voice is not analysed"}
+            absent |= dict.fromkeys(("voice", "stress"), _no_voice(party))
         elif voice.quality < MIN_QUALITY:
             absent |= {"voice": voice.unfit, "stress": voice.unfit}
         else:
@@ -971,6 +999,10 @@ def _out_of_time(name: str) -> tuple[str, str, str]:
     return "picture_out_of_time", message, name
 
 
+def _no_voice(party: _Party) -> str:
+    return "role not known" if party.participant.role == "unknown" else "agent voice is not analysed"
+
+
 def _no_face(party: _Party) -> str:
     return party.withheld or "agent face is not analysed"
 
@@ -1013,10 +1045,17 @@ def _hear(party: _Party, reading: Reading, pcm: F32, pcm_us: int, speech: Sequen
         (_signal_quality(pcm, party.noise_db), "too noisy or clipped"),
         (float(np.interp(harmonicity_db, (WHISPER_DB, VOICE_DB), (0, 1))), "whispered, hoarse or noisy"),
         (1 - reading.transcription.no_speech, "hardly like clear speech"),
+        (1 - _mixed_share(party, speech), "two voices at once"),
     )
     flaws = (*features.flaws, *(flaw for value, flaw in measures if value < 0.75))
     quality = features.quality * math.prod(value for value, _ in measures)
     return _Voice(features, by_second, quality, f"voice not fit for it: {', '.join(flaws) or 'too little voice'}")
+
+
+def _mixed_share(party: _Party, speech: Sequence[Span]) -> float:
+    ends = [(span.start_us * RATE_HZ // 1_000_000, span.end_us * RATE_HZ // 1_000_000) for span in speech]
+    samples = sum(end - start for start, end in ends)
+    return sum(party.audio.mixed_share(*each) * (each[1] - each[0]) for each in ends) / max(1, samples)
 
 
 def _signal_quality(pcm: F32, noise_db: Sequence[float]) -> float:

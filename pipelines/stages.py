@@ -193,6 +193,13 @@ class StageModel:
                     scores[STAGES.index(stage)] += weight
         return scores
 
+    def sides(self, texts: Mapping[str, str]) -> tuple[float, float]:
+        """Weights of what agents say, and of what anyone but an agent says, in one utterance: language -> its text."""
+        found = {number for language, text in texts.items() for number in self._matches(language, text)}
+        groups = [self._groups[number] for number in found]
+        agents, others = (sum(group.weight for group in groups if group.by == by) for by in ("agent", "other"))
+        return agents, others
+
     def silence(self, duration_us: int) -> F64:
         return _row(self._signs.silence if duration_us < LONG_SILENCE_US else self._signs.long_silence)
 
@@ -265,6 +272,10 @@ class StageTracker:
         self._settled: list[Stage] = []
         """The stages before it."""
         self._told: list[Stage] = []
+
+    def know(self, party: Participant) -> None:
+        """A further party, or a role that has become known."""
+        self._parties[party.id] = party
 
     def feed(self, utterance: Utterance) -> list[Stage]:
         """Takes a final utterance; they come roughly in time order. Gives the stages that began or changed."""

@@ -83,6 +83,10 @@ class TextStage:
         self._question: _Question | None = None
         """The last turn's, if it ended in one."""
 
+    def know(self, party: Participant) -> None:
+        """A party's role, as it is known from here on."""
+        (self._agents.add if party.role == "agent" else self._agents.discard)(party.id)
+
     def read(self, said: Utterance, quality: float) -> Understood:
         """quality: how far its words can be trusted, in [0, 1].
 

@@ -10,7 +10,7 @@ from affectline.models.signals import AffectEstimate, Modality, Span, VocalFeatu
 MUTE_MARGIN_US: Final = 300_000
 """Recognised words begin and end this much earlier or later at most; by convention."""
 
-Role = Literal["customer", "agent", "other"]
+Role = Literal["customer", "agent", "other", "unknown"]
 Consent = Literal["granted", "pending", "denied"]
 SuggestionKind = Literal["routing", "assist", "alert"]
 Priority = Literal["low", "normal", "high"]
@@ -48,7 +48,9 @@ class Participant:
 
     @property
     def biometric_allowed(self) -> bool:
-        return self.consent == "granted" and (self.role != "agent" or self.biometric_basis is not None)
+        """Whose role is not known could be an agent."""
+        known = self.role not in ("agent", "unknown")
+        return self.consent == "granted" and (known or self.biometric_basis is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +369,9 @@ class Snapshot:
     """Front and rear side by side, labelled, other people's faces blurred."""
 
 
-Output = Utterance | Moment | Suggestion | SpeechTurn | VocalSummary | Dynamics | Stage | Notice | Snapshot
+Output = (
+    Utterance | Moment | Suggestion | SpeechTurn | VocalSummary | Dynamics | Stage | Notice | Snapshot | Participant
+)
 """What a call session yields while it runs. A later item with the same id replaces the earlier one."""
 
 

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -23,6 +23,7 @@ from affectline.models.runtime import PROVIDERS, Runtime
 from affectline.pipelines.chat import ChatConfig, analyze_chat
 from affectline.pipelines.chat_file import ROLES, ChatFile, is_chat, read_chat
 from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, open_recording
+from affectline.pipelines.mono import MonoConfig, analyze_voices, find_voices_of
 from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
@@ -42,6 +43,7 @@ from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
 from affectline.server.look import told
+from affectline.server.mono_cli import MonoCall, RttmOut, Speakers, TurnsIn, mono_call, tell, write_turns
 from affectline.server.report import render_html
 from affectline.server.terminal import render_terminal
 
@@ -64,6 +66,8 @@ app.command()(calls_cli.export)
 app.command()(demo_cli.demo)
 
 T = TypeVar("T")
+LISTEN_SHARE = 0.1
+"""Of the progress told: telling voices apart."""
 
 CONSENTS: dict[str, Consent] = {"granted": "granted", "pending": "pending", "denied": "denied"}
 ENCODINGS: dict[str, Encoding] = {"s16le": "s16le", "mulaw": "mulaw", "alaw": "alaw"}
@@ -164,6 +168,8 @@ def analyze(
     keep_pictures: KeepPictures = False,
     language: Language = None,
     raw: Raw = None,
+    speakers: Speakers = None,
+    turns: TurnsIn = None,
     policies: PoliciesFile = None,
     cues: CueFiles = None,
     site: SiteFolder = None,
@@ -177,6 +183,7 @@ def analyze(
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="OUT", help="Write one self-contained page.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="OUT", help="Write one row per moment.")] = None,
+    rttm: RttmOut = None,
     with_audio: Annotated[
         bool, typer.Option("--with-audio", help="Put the sound into the page, so that it plays.")
     ] = False,
@@ -194,7 +201,7 @@ def analyze(
     """
     with _errors():
         several = len(files) > 1
-        _check_outputs(files, [html, csv, Path(json_out) if json_out and json_out != "-" else None])
+        _check_outputs(files, [html, csv, rttm, Path(json_out) if json_out and json_out != "-" else None])
         sound = {
             "--raw": raw,
             "--with-audio": with_audio,
@@ -204,16 +211,37 @@ def analyze(
             "--face-model": face_model,
             "--speech-model": speech_model,
             "--keep-pictures": keep_pictures,
+            "--speakers": speakers,
+            "--turns": turns,
+            "--rttm": rttm,
         }
         if (given := [name for name, value in sound.items() if value]) and all(map(is_chat, files)):
             raise InvalidInputError(f"expected a recording with {given[0]}, found written conversations only")
-        jobs: list[_Call | _Chat] = []
+        if turns and several:
+            raise InvalidInputError(f"expected one recording with --turns, found {len(files)}")
+        jobs: list[_Call | MonoCall | _Chat] = []
         for path in files:
             if is_chat(path):
                 chat = read_chat(path, _roles(channels))
                 jobs.append(_Chat(chat, ChatConfig(path.name, _writers(chat, consent), language)))
             else:
                 recording = open_recording(path, raw=_raw_format(raw))
+                mono = mono_call(
+                    recording,
+                    path.name,
+                    speakers=speakers,
+                    turns=turns,
+                    channels=channels,
+                    consent=consent,
+                    agent_basis=agent_voice_basis,
+                    pictures_agreed=keep_pictures,
+                    language=language,
+                )
+                if mono is not None:
+                    jobs.append(mono)
+                    continue
+                if rttm:
+                    raise InvalidInputError(f"expected a recording with one channel with --rttm, found {path.name}")
                 parties = _participants(recording, channels, consent, agent_voice_basis, keep_pictures)
                 cameras = () if camera == "-" else film_cameras(recording, parties, camera)
                 config = CallConfig(path.name, parties, recording.rate_hz, language, cameras=cameras)
@@ -231,19 +259,37 @@ def analyze(
             accept_licences=accept_license,
         )
         for path, job in zip(files, jobs, strict=True):
+            voices = None
             with _progress(path.name) as progress:
                 if isinstance(job, _Chat):
                     timeline = analyze_chat(job.config, job.chat.turns, engine.open_chat, progress)
+                elif isinstance(job, MonoCall):
+                    voices = find_voices_of(
+                        job.recording,
+                        job.config,
+                        engine.models,
+                        turns=job.turns,
+                        progress=lambda share, told=progress: told(LISTEN_SHARE * share),  # type: ignore[misc]
+                    )
+                    timeline = analyze_voices(
+                        job.recording,
+                        job.config,
+                        voices,
+                        engine.open,
+                        lambda share, told=progress: told(LISTEN_SHARE + (1 - LISTEN_SHARE) * share),  # type: ignore[misc]
+                    )
                 else:
                     timeline = analyze_recording(job.recording, job.config, engine.open, progress)
             keep(path.name, timeline)
             if html:
                 audio = None
-                if with_audio and isinstance(job, _Call) and job.recording.has_sound:
-                    audio = _ogg(job.recording, job.config, timeline)
+                if with_audio and not isinstance(job, _Chat) and job.recording.has_sound:
+                    audio = _ogg(job.recording, timeline)
                 write_whole(_target(html, path, "html", several), render_html(timeline, audio=audio).encode())
             if csv:
                 _write_csv(_target(csv, path, "csv", several), timeline)
+            if rttm and voices:
+                write_turns(_target(rttm, path, "rttm", several), voices, path.stem)
             if json_out == "-":
                 sys.stdout.buffer.write(to_json(timeline) + b"\n")
                 sys.stdout.flush()
@@ -252,7 +298,9 @@ def analyze(
                 write_whole(_target(Path(json_out), path, "json", several), to_json(timeline))
             console = Console()
             render_terminal(timeline, console)
-            if isinstance(job, _Call) and _taken_as_customer(job.recording, channels):
+            if voices:
+                tell(voices, console)
+            elif isinstance(job, _Call) and _taken_as_customer(job.recording, channels):
                 console.print("One channel: everything heard is taken as the customer's.", style="dim")
         keep.done()
 
@@ -283,6 +331,7 @@ def call(
     keep_pictures: KeepPictures = False,
     language: Language = None,
     raw: Raw = None,
+    speakers: Speakers = None,
     token: Annotated[str | None, typer.Option(envvar="AFFECTLINE_TOKEN", help="The server's token.")] = None,
     ca: Annotated[Path | None, typer.Option(exists=True, help="PEM file that vouches for the server: TLS.")] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Print only the final timeline, as JSON.")] = False,
@@ -290,15 +339,30 @@ def call(
     """Stream a recording to a server and watch its timeline grow."""
     with _errors():
         recording = open_recording(file, raw=_raw_format(raw))
-        parties = _participants(recording, channels, consent, agent_voice_basis, keep_pictures)
-        config = CallConfig(
+        mono = mono_call(
+            recording,
             file.name,
-            parties,
-            recording.rate_hz,
-            language,
-            interim_results=not json_lines,
-            cameras=() if camera == "-" else film_cameras(recording, parties, camera),
+            speakers=speakers,
+            turns=None,
+            channels=channels,
+            consent=consent,
+            agent_basis=agent_voice_basis,
+            pictures_agreed=keep_pictures,
+            language=language,
         )
+        config: CallConfig | MonoConfig
+        if mono is not None:
+            config = replace(mono.config, interim_results=not json_lines)
+        else:
+            parties = _participants(recording, channels, consent, agent_voice_basis, keep_pictures)
+            config = CallConfig(
+                file.name,
+                parties,
+                recording.rate_hz,
+                language,
+                interim_results=not json_lines,
+                cameras=() if camera == "-" else film_cameras(recording, parties, camera),
+            )
         timeline = asyncio.run(_stream(recording, config, server, speed or None, token, ca, quiet=json_lines))
         if json_lines:
             sys.stdout.buffer.write(to_json(timeline) + b"\n")
@@ -337,7 +401,7 @@ def recommend(
 
 async def _stream(
     recording: Recording,
-    config: CallConfig,
+    config: CallConfig | MonoConfig,
     server: str,
     speed: float | None,
     token: str | None,
@@ -348,7 +412,7 @@ async def _stream(
     from affectline.server.client import open_channel, stream_call
     from affectline.server.live import LiveCall
 
-    live = LiveCall(config.participants)
+    live = LiveCall(() if isinstance(config, MonoConfig) else config.participants)
     console = Console(stderr=quiet)
     async with open_channel(server, ca=ca) as channel:
         with Live(console=console, refresh_per_second=8, transient=True) as screen:
@@ -365,7 +429,7 @@ async def _stream(
 def _fetch_missing() -> None:
     """The first run on a machine fetches the default models."""
     if names := models_cli.missing():
-        Console(stderr=True).print("Fetching the models, once (about 240 MB) …", style="bold")
+        Console(stderr=True).print("Fetching the models, once (about 255 MB) …", style="bold")
         models_cli.pull(names)
 
 
@@ -488,10 +552,12 @@ def _write_csv(path: Path, timeline: CallTimeline) -> None:
     write_whole(path, table.getvalue().encode())
 
 
-def _ogg(recording: Recording, config: CallConfig, timeline: CallTimeline) -> bytes:
+def _ogg(recording: Recording, timeline: CallTimeline) -> bytes:
     """The recording as Opus in Ogg for the page's player; parties without consent and personal data are silent."""
-    heard = {p.channel for p in config.participants if p.consent == "granted"}
+    heard = {p.channel for p in timeline.participants if p.consent == "granted"}
     muted = muted_spans(timeline)
+    if recording.channels == 1:  # whoever says it, it is heard there
+        muted = {0: [span for spans in muted.values() for span in spans]}
     buffer = BytesIO()
     layout = "stereo" if recording.channels > 1 else "mono"
     with av.open(buffer, "w", format="ogg") as container:

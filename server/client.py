@@ -14,6 +14,7 @@ import numpy as np
 from affectline.models.errors import AffectlineError
 from affectline.models.signals import EncodedFrame
 from affectline.pipelines.media import Recording
+from affectline.pipelines.mono import MonoConfig
 from affectline.pipelines.pictures import PICTURE_EVERY_US
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline
@@ -54,7 +55,7 @@ def open_channel(
 async def stream_call(
     channel: grpc.aio.Channel,
     recording: Recording,
-    config: CallConfig,
+    config: CallConfig | MonoConfig,
     *,
     speed: float | None = 1.0,
     token: str | None = None,
@@ -89,9 +90,13 @@ async def stream_call(
         call.cancel()
 
 
-async def _send(call: _Call, recording: Recording, config: CallConfig, speed: float | None) -> None:
+async def _send(call: _Call, recording: Recording, config: CallConfig | MonoConfig, speed: float | None) -> None:
     clock = asyncio.get_running_loop().time
     try:
+        if isinstance(config, MonoConfig):
+            await call.write(wire.mono_config(config, wire.AudioFormat("float32", recording.rate_hz, 1)))
+            await _send_media(call, _sound(recording), speed, clock())
+            return
         channels = recording.channels if recording.has_sound else 1 + max(p.channel for p in config.participants)
         audio = wire.AudioFormat("float32", recording.rate_hz, channels)
         if config.cameras and recording.video_codec:
@@ -99,22 +104,25 @@ async def _send(call: _Call, recording: Recording, config: CallConfig, speed: fl
             camera = replace(config.cameras[0], codec=recording.video_codec, rotation_degrees=degrees)
             config = replace(config, cameras=(camera, *config.cameras[1:]))
         await call.write(wire.call_config(config, audio))
-        start_s = clock()
         sound = _sound(recording) if recording.has_sound else _no_sound(recording)
         film = _film(recording, config.cameras[0].id) if config.cameras else iter(())
-        messages = merge(sound, film, key=lambda message: message[1])
-        while found := await asyncio.to_thread(next, messages, None):
-            message, end_s = found
-            if speed is not None:
-                await asyncio.sleep(start_s + end_s / speed - clock())
-            await call.write(message)
-        await call.write(wire.END)
-        await call.done_writing()
+        await _send_media(call, merge(sound, film, key=lambda message: message[1]), speed, clock())
     except (grpc.RpcError, asyncio.InvalidStateError):
         pass  # the server has ended the call; its status reaches the reader
     except Exception:
         call.cancel()  # wakes the reader, which raises this error
         raise
+
+
+async def _send_media(call: _Call, messages: Iterator[_Message], speed: float | None, start_s: float) -> None:
+    clock = asyncio.get_running_loop().time
+    while found := await asyncio.to_thread(next, messages, None):
+        message, end_s = found
+        if speed is not None:
+            await asyncio.sleep(start_s + end_s / speed - clock())
+        await call.write(message)
+    await call.write(wire.END)
+    await call.done_writing()
 
 
 def _sound(recording: Recording) -> Iterator[_Message]:

@@ -18,6 +18,8 @@ from affectline.models.zoo.voice import trained_head
 from affectline.models.zoo.whisper_folder import TwoEncoders, whisper_folder
 from affectline.pipelines.chat import ChatConfig, ChatSession
 from affectline.pipelines.cues import load_cues
+from affectline.pipelines.mono import MonoConfig
+from affectline.pipelines.mono_live import MonoSession
 from affectline.pipelines.pace import UNHURRIED
 from affectline.pipelines.policy import DEFAULT_POLICIES, load_policies
 from affectline.pipelines.session import CallConfig, CallSession, ModelSet
@@ -32,6 +34,7 @@ DEFAULT_MODELS: Mapping[Task, str] = {
     "text_affect": "words-minilm",
     "face_detector": "centerface",
     "expression": "mini-xception",
+    "speaker_encoder": "resemblyzer",
 }
 
 
@@ -124,6 +127,7 @@ class Engine:
             text=loaded["text_affect"],
             face_detector=loaded["face_detector"],
             expression=loaded["expression"],
+            speakers=loaded["speaker_encoder"],
             cues=load_cues(*cues),
             versions=versions,
         )
@@ -143,6 +147,10 @@ class Engine:
         stats = self._sites.stats(config.rate_hz)
         learn = partial(self._sites.learn, config.rate_hz)
         return CallSession(config, self.models, self.policies, site=stats, learn=learn, pace=pace)
+
+    def open_mono(self, config: MonoConfig) -> MonoSession:
+        """A running call whose voices share one channel. Raises what `open` raises."""
+        return MonoSession(config, self.models, self.open)
 
     def open_chat(self, config: ChatConfig) -> ChatSession:
         """A written conversation."""

@@ -20,7 +20,7 @@ class LiveCall:
     """`feed` gives the lines that are settled; `now` is what still changes."""
 
     def __init__(self, participants: Sequence[Participant]) -> None:
-        self._width = max(len(p.id) for p in participants)
+        self._width = max((len(p.id) for p in participants), default=9)
         self._moments: dict[str, Moment] = {}
         self._partial: dict[str, str] = {p.id: "" for p in participants}
         self._figures: dict[str, Dynamics] = {}
@@ -32,6 +32,10 @@ class LiveCall:
         match item:
             case Cursor():
                 self._cursor = item
+            case Participant():
+                self._partial.setdefault(item.id, "")
+                known = "a voice" if item.role == "unknown" else f"the {item.role}"
+                yield Text(f"{'':>6}  {clean(item.id)}: {known}", "dim bold")
             case Moment() if item.affect.label != UNKNOWN:
                 self._moments[item.participant] = item
             case Utterance(final=False):

@@ -57,7 +57,7 @@ def render_terminal(timeline: CallTimeline, console: Console) -> None:
         parts += [Text(), *_scores(timeline)]
     for part in parts:
         console.print(part, width=width, highlight=False)
-    role_of = {party.id: party.role for party in timeline.participants}
+    role_of = {party.id: who(party) for party in timeline.participants}
     for kind, title in FACT_TITLES.items():
         said = [
             (fact.span.start_us, _plain(f"{role_of.get(fact.participant, fact.participant)}: “{fact.text}”"), ())
@@ -109,13 +109,18 @@ def _verdict(feedback: SuggestionFeedback | None) -> list[str]:
     return [f"Agent: {feedback.verdict}{f' ({feedback.correction})' if feedback.correction else ''}."]
 
 
+def who(party: Participant) -> str:
+    """What a party is called; by their id where their role is not known, or another's, too."""
+    return clean(party.id) if party.role in ("unknown", "other") else party.role
+
+
 def _title(timeline: CallTimeline) -> Text:
     parties = ", ".join(_with_consent(party) for party in timeline.participants)
     return Text.assemble((clean(timeline.name), "bold"), f" · {length(timeline.duration_us)} · {parties}")
 
 
 def _with_consent(party: Participant) -> str:
-    return party.role if party.consent == "granted" else f"{party.role} (consent {party.consent})"
+    return who(party) if party.consent == "granted" else f"{who(party)} (consent {party.consent})"
 
 
 def _scores(timeline: CallTimeline) -> list[Text]:
@@ -165,7 +170,7 @@ def _affect_line(timeline: CallTimeline, columns: int) -> list[Text]:
     rows += [
         _row("pleasant", upper[0]),
         _row("", upper[1]),
-        _row(f"{hero.role} ", ribbon, "bold"),
+        _row(f"{who(hero)} ", ribbon, "bold"),
         _row("", lower[0]),
         _row("unpleasant", lower[1]),
     ]
@@ -186,7 +191,7 @@ def _affect_line(timeline: CallTimeline, columns: int) -> list[Text]:
     rows += _legend(timeline, hero, columns + GUTTER_COLUMNS)
     if len(timeline.participants) > 1:
         idle = f"  {BREAK_CELL} idle" if axis.breaks_us else ""
-        rows.append(Text(f"{verb}: ▀ {hero.role}  ▄ the other  █ both{idle}", "dim"))
+        rows.append(Text(f"{verb}: ▀ {who(hero)}  ▄ the other  █ both{idle}", "dim"))
     return rows
 
 
@@ -317,7 +322,7 @@ def _print_conversation(timeline: CallTimeline, console: Console, width: int) ->
     """One row per party, and the silence that they share."""
     if not timeline.dynamics:
         return
-    role_of = {party.id: party.role for party in timeline.participants}
+    role_of = {party.id: who(party) for party in timeline.participants}
     rows = [(role_of.get(each.participant, each.participant), _figures(each)) for each in timeline.dynamics]
     shared = timeline.dynamics[0]
     longest = seconds(shared.longest_silence_us)
@@ -356,7 +361,7 @@ def _print_stages(timeline: CallTimeline, console: Console, width: int) -> None:
     parties = [party for party in timeline.participants if any(cells[s.id, party.id] for s in timeline.stages)]
     rows = [[seconds(s.span.duration_us), *(cells[s.id, party.id] for party in parties)] for s in timeline.stages]
     indent = max(5, *(len(clock(s.span.start_us)) for s in timeline.stages))
-    heads = ["By stage", "", *(party.role for party in parties)]
+    heads = ["By stage", "", *(who(party) for party in parties)]
     rows = [
         [f"{clock(s.span.start_us).rjust(indent)} {s.name}", *row] for s, row in zip(timeline.stages, rows, strict=True)
     ]

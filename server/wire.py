@@ -33,6 +33,7 @@ from affectline.models.signals import (
 from affectline.pipelines import g711
 from affectline.pipelines.audio import MAX_JUMP_S
 from affectline.pipelines.chat import MAX_LENGTH_US, MAX_PARTICIPANTS, ChatConfig
+from affectline.pipelines.mono import MonoConfig
 from affectline.pipelines.outcomes import (
     MAX_CORRECTION_CHARACTERS,
     MAX_NOTE_CHARACTERS,
@@ -51,6 +52,7 @@ from affectline.pipelines.session import (
     ConsentChange,
     Input,
 )
+from affectline.pipelines.speakers import MAX_SPEAKERS
 from affectline.pipelines.timeline import (
     Absence,
     Affect,
@@ -136,6 +138,8 @@ class RecordingConfig:
     """Whom the file's video shows; None: the only customer."""
     ignore_video: bool = False
     details: CallDetails = _NO_DETAILS
+    voices: MonoConfig | None = None
+    """All voices on one channel, instead of participants; `rate_hz` is the file's."""
 
 
 def _values(enum: Any, prefix: str) -> dict[str, Any]:
@@ -249,7 +253,7 @@ def _check_participants(
         first = index_of.setdefault(message.id, index)
         check.that(first == index, f"{field}.id", f"expected an id of its own, found that of participants[{first}]")
         check.that(
-            message.role in _ROLE_NAMES,
+            message.role in _ROLE_NAMES and _ROLE_NAMES[message.role] != "unknown",
             f"{field}.role",
             f"expected customer, agent or other, found {message.role}",
         )
@@ -285,7 +289,7 @@ def _check_language(check: _Check, field: str, language: str | None) -> None:
     )
 
 
-def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, AudioFormat]:
+def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig | MonoConfig, AudioFormat]:
     """Raises MessageError naming every field that is missing, out of range or contradictory."""
     check = _Check()
     check.length(message.name, "config.name", 1, 256)
@@ -306,6 +310,20 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
     )
     language = _optional(message, "language")
     _check_language(check, "config.language", language)
+    audio = AudioFormat(
+        _ENCODING_NAMES.get(message.encoding, ""), message.sample_rate_hertz, message.audio_channel_count
+    )
+    if message.HasField("voices"):
+        check.that(
+            message.audio_channel_count == 1,
+            "config.audio_channel_count",
+            f"expected 1 with voices, found {message.audio_channel_count}",
+        )
+        check.that(not message.cameras, "config.cameras", "expected none with voices, found some")
+        check.that(not message.HasField("history"), "config.history", "expected none with voices, found one")
+        voices = _check_voices(check, message, language)
+        check.done()
+        return replace(voices, rate_hz=audio.rate_hz, interim_results=message.interim_results), audio
     participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
     _check_channels(check, participants, message.audio_channel_count)
     cameras = _check_cameras(check, message.cameras, {participant.id for participant in participants})
@@ -322,7 +340,43 @@ def read_call_config(message: analyze_pb2.CallConfig) -> tuple[CallConfig, Audio
             history=history,
             live=True,
         ),
-        AudioFormat(_ENCODING_NAMES[message.encoding], message.sample_rate_hertz, message.audio_channel_count),
+        audio,
+    )
+
+
+def _check_voices(
+    check: _Check, message: analyze_pb2.CallConfig | recordings_pb2.RecordingConfig, language: str | None
+) -> MonoConfig:
+    """The configuration's `voices`; its rate is set by who knows it."""
+    voices = message.voices
+    check.that(not message.participants, "config.participants", "expected none with voices, found some")
+    check.that(
+        voices.consent == CONSENTS["granted"],
+        "config.voices.consent",
+        "expected granted: voices cannot be told apart before they are heard; found another one",
+    )
+    check.length(voices.biometric_basis, "config.voices.biometric_basis", 0, 256)
+    check.that(
+        0 <= voices.count <= MAX_SPEAKERS,
+        "config.voices.count",
+        f"expected 0 to {MAX_SPEAKERS}, found {voices.count}",
+    )
+    check.that(
+        len(voices.roles) <= MAX_SPEAKERS and not (voices.roles and voices.count),
+        "config.voices.roles",
+        f"expected at most {MAX_SPEAKERS}, and none with a count; found others",
+    )
+    roles = tuple(_ROLE_NAMES.get(role, "unknown") for role in voices.roles[:MAX_SPEAKERS])
+    check.that("unknown" not in roles, "config.voices.roles", "expected customer, agent or other, found another role")
+    usable = 0 <= voices.count <= MAX_SPEAKERS and not roles
+    return MonoConfig(
+        name=message.name,
+        rate_hz=0,
+        consent="granted",
+        language=language,
+        roles=roles,
+        count=(voices.count or None) if usable else None,
+        biometric_basis=voices.biometric_basis or None,
     )
 
 
@@ -395,8 +449,11 @@ def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingC
     check.length(message.request_id, "config.request_id", 0, 128)
     language = _optional(message, "language")
     _check_language(check, "config.language", language)
-    participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
-    _check_channels(check, participants, MAX_CHANNELS)
+    voices = _check_voices(check, message, language) if message.HasField("voices") else None
+    participants: tuple[Participant, ...] = ()
+    if voices is None:
+        participants = _check_participants(check, "config.participants", message.participants, MAX_CHANNELS)
+        _check_channels(check, participants, MAX_CHANNELS)
     shows = message.video_participant or None
     check.that(
         shows is None or shows in {participant.id for participant in participants},
@@ -411,7 +468,7 @@ def read_recording_config(message: recordings_pb2.RecordingConfig) -> RecordingC
     details = _check_details(check, "config.details", message.details)
     check.done()
     return RecordingConfig(
-        message.name, participants, language, message.request_id, shows, message.ignore_video, details
+        message.name, participants, language, message.request_id, shows, message.ignore_video, details, voices
     )
 
 
@@ -545,9 +602,12 @@ MAX_GAP_US = 3_600_000_000
 class CallReader:
     """Turns the messages of one call into input of its session, and keeps the place in the audio."""
 
-    def __init__(self, config: CallConfig, audio: AudioFormat, max_us: int) -> None:
+    def __init__(self, config: CallConfig | MonoConfig, audio: AudioFormat, max_us: int) -> None:
         """`max_us`: media time that the call may not pass."""
-        self._channel_of = {participant.id: participant.channel for participant in config.participants}
+        self._mixed = isinstance(config, MonoConfig)
+        """The parties are found while the call runs."""
+        self._channels = [0] if isinstance(config, MonoConfig) else [party.channel for party in config.participants]
+        self._names = () if isinstance(config, MonoConfig) else tuple(party.id for party in config.participants)
         self._audio = audio
         self._max_us = max_us
         self._next_sample = 0
@@ -608,7 +668,7 @@ class CallReader:
         pcm = decode_audio(message.data, self._audio)
         if not np.isfinite(pcm).all():
             raise InvalidInputError("expected finite samples, found others; the message was left out")
-        for channel in self._channel_of.values():
+        for channel in self._channels:
             yield AudioChunk(channel, pcm[channel], self._audio.rate_hz, start)
 
     def _read_text(self, message: analyze_pb2.TextEvent) -> TextEvent:
@@ -631,13 +691,13 @@ class CallReader:
         # In pieces, all channels in step, so that a long hold takes no more memory than a short one.
         for piece_us in range(start_us, end_us, GAP_PIECE_US):
             span = Span(piece_us, min(piece_us + GAP_PIECE_US, end_us))
-            for channel in self._channel_of.values():
+            for channel in self._channels:
                 yield Gap(channel, span, _GAP_REASON_NAMES[message.reason])
 
     def _read_consent(self, message: analyze_pb2.ConsentChange) -> ConsentChange:
         check = _Check()
         check.that(
-            message.participant in self._channel_of,
+            self._mixed or message.participant in self._names,
             "consent.participant",
             "expected the id of a participant, found another one",
         )
@@ -1286,6 +1346,8 @@ def reply(item: Reply) -> analyze_pb2.AnalyzeResponse:
             return analyze_pb2.AnalyzeResponse(notice=_notice(item))
         case Snapshot():
             return analyze_pb2.AnalyzeResponse(snapshot=_snapshot(item))
+        case Participant():
+            return analyze_pb2.AnalyzeResponse(participant=participant(item))
         case Cursor():
             return analyze_pb2.AnalyzeResponse(
                 cursor=analyze_pb2.Cursor(received_us=item.received_us, final_us=item.final_us)
@@ -1313,6 +1375,8 @@ def reply_from_wire(message: analyze_pb2.AnalyzeResponse) -> Reply:
             return _notice_from(message.notice)
         case "snapshot":
             return _snapshot_from(message.snapshot)
+        case "participant":
+            return participant_from_wire(message.participant)
         case "cursor":
             return Cursor(message.cursor.received_us, message.cursor.final_us)
         case other:
@@ -1411,6 +1475,25 @@ def recommendation(answer: Recommendation) -> routing_pb2.RecommendResponse:
 
 
 # Requests, as a client writes them
+
+
+def mono_config(config: MonoConfig, audio: AudioFormat) -> analyze_pb2.AnalyzeRequest:
+    return analyze_pb2.AnalyzeRequest(
+        config=analyze_pb2.CallConfig(
+            name=config.name,
+            encoding=ENCODINGS[audio.encoding],
+            sample_rate_hertz=audio.rate_hz,
+            audio_channel_count=audio.channels,
+            language=config.language,
+            interim_results=config.interim_results,
+            voices=timeline_pb2.MixedVoices(
+                consent=CONSENTS[config.consent],
+                roles=[ROLES[role] for role in config.roles],
+                count=config.count or 0,
+                biometric_basis=config.biometric_basis,
+            ),
+        )
+    )
 
 
 def call_config(config: CallConfig, audio: AudioFormat) -> analyze_pb2.AnalyzeRequest:

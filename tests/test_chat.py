@@ -32,7 +32,7 @@ CHAT = ChatConfig("a chat", (CUSTOMER, AGENT))
 POLICIES = load_policies(DEFAULT_POLICIES)
 NOTHING: Any = None
 WORDS = ModelSet(
-    NOTHING, NOTHING, NOTHING, NOTHING, Plain(), NOTHING, NOTHING, load_cues(), {"text_affect": Plain.model}
+    NOTHING, NOTHING, NOTHING, NOTHING, Plain(), NOTHING, NOTHING, NOTHING, load_cues(), {"text_affect": Plain.model}
 )
 SECOND_US = 1_000_000
 

@@ -120,6 +120,23 @@ def check_expression(model: Any) -> None:
         model.estimate(faces[:, 1:])
 
 
+def check_speaker_encoder(model: Any) -> None:
+    assert model.model
+    windows = np.stack([noise(model.window_samples / RATE_HZ, seed) for seed in range(3)])
+    found = model.embed(windows)
+    assert found.shape == (3, model.width)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-4)
+    np.testing.assert_allclose(model.embed(windows[1:2]), found[1:2], atol=1e-4)
+    assert model.embed(windows[:0]).shape == (0, model.width)
+    assert model.embed(windows[:, :160]).shape == (3, model.width)
+    quiet = windows / 8  # how quiet a voice is does not matter
+    np.testing.assert_allclose(model.embed(quiet / 4), model.embed(quiet), atol=1e-3)
+    for bad in (windows[0], windows[:, :159]):
+        with pytest.raises(InvalidInputError, match=r"expected windows \[n, at least 160 samples\], found"):
+            model.embed(bad)
+
+
 CHECKS: dict[Task, Callable[[Any], None]] = {
     "speech_gate": check_speech_gate,
     "acoustic_encoder": check_acoustic_encoder,
@@ -128,6 +145,7 @@ CHECKS: dict[Task, Callable[[Any], None]] = {
     "text_affect": check_text_affect,
     "face_detector": check_face_detector,
     "expression": check_expression,
+    "speaker_encoder": check_speaker_encoder,
 }
 
 

@@ -26,47 +26,47 @@ from affectline.protos.v1 import calls_pb2 as affectline_dot_protos_dot_v1_dot_c
 from affectline.protos.v1 import timeline_pb2 as affectline_dot_protos_dot_v1_dot_timeline__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"affectline/protos/v1/analyze.proto\x12\raffectline.v1\x1a affectline/protos/v1/calls.proto\x1a#affectline/protos/v1/timeline.proto\"\x9a\x01\n\x06\x43\x61mera\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bparticipant\x18\x02 \x01(\t\x12+\n\x06\x66\x61\x63ing\x18\x03 \x01(\x0e\x32\x1b.affectline.v1.CameraFacing\x12(\n\x05\x63odec\x18\x04 \x01(\x0e\x32\x19.affectline.v1.VideoCodec\x12\x18\n\x10rotation_degrees\x18\x05 \x01(\x05\"\x99\x03\n\nCallConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0cparticipants\x18\x02 \x03(\x0b\x32\x1a.affectline.v1.Participant\x12.\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x1c.affectline.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x04 \x01(\x05\x12\x1b\n\x13\x61udio_channel_count\x18\x05 \x01(\x05\x12\x15\n\x08language\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x17\n\x0finterim_results\x18\x08 \x01(\x08\x12&\n\x07\x63\x61meras\x18\t \x03(\x0b\x32\x15.affectline.v1.Camera\x12\x34\n\x07history\x18\x0e \x01(\x0b\x32\x1e.affectline.v1.CustomerHistoryH\x01\x88\x01\x01\x12+\n\x07\x64\x65tails\x18\x0c \x01(\x0b\x32\x1a.affectline.v1.CallDetailsB\x0b\n\t_languageB\n\n\x08_historyJ\x04\x08\x07\x10\x08R\ttranslate\"A\n\x05\x41udio\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x19\n\x0cstart_sample\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0f\n\r_start_sample\"H\n\nVideoFrame\x12\x0e\n\x06\x63\x61mera\x18\x01 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12\r\n\x05\x61t_us\x18\x04 \x01(\x03J\x04\x08\x02\x10\x03R\x06\x66\x61\x63ing\"a\n\tTextEvent\x12\x13\n\x0bparticipant\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x61t_us\x18\x03 \x01(\x03\x12\x15\n\x08language\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_language\"D\n\x03Gap\x12\x13\n\x0b\x64uration_us\x18\x01 \x01(\x03\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.affectline.v1.GapReason\"\x7f\n\rConsentChange\x12\x13\n\x0bparticipant\x18\x01 \x01(\t\x12\'\n\x07\x63onsent\x18\x02 \x01(\x0e\x32\x16.affectline.v1.Consent\x12\x1c\n\x0f\x62iometric_basis\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x12\n\x10_biometric_basis\"\x05\n\x03\x45nd\"\xf0\x02\n\x0e\x41nalyzeRequest\x12+\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x19.affectline.v1.CallConfigH\x00\x12%\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x14.affectline.v1.AudioH\x00\x12*\n\x05video\x18\x03 \x01(\x0b\x32\x19.affectline.v1.VideoFrameH\x00\x12(\n\x04text\x18\x04 \x01(\x0b\x32\x18.affectline.v1.TextEventH\x00\x12!\n\x03gap\x18\x05 \x01(\x0b\x32\x12.affectline.v1.GapH\x00\x12/\n\x07\x63onsent\x18\x06 \x01(\x0b\x32\x1c.affectline.v1.ConsentChangeH\x00\x12!\n\x03\x65nd\x18\x07 \x01(\x0b\x32\x12.affectline.v1.EndH\x00\x12\x35\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x08 \x01(\x0b\x32!.affectline.v1.SuggestionFeedbackH\x00\x42\x06\n\x04step\"/\n\x06\x43ursor\x12\x13\n\x0breceived_us\x18\x01 \x01(\x03\x12\x10\n\x08\x66inal_us\x18\x02 \x01(\x03\"\x8b\x04\n\x0f\x41nalyzeResponse\x12-\n\tutterance\x18\x01 \x01(\x0b\x32\x18.affectline.v1.UtteranceH\x00\x12\'\n\x06moment\x18\x02 \x01(\x0b\x32\x15.affectline.v1.MomentH\x00\x12/\n\nsuggestion\x18\x03 \x01(\x0b\x32\x19.affectline.v1.SuggestionH\x00\x12\x30\n\x0bspeech_turn\x18\x04 \x01(\x0b\x32\x19.affectline.v1.SpeechTurnH\x00\x12\x34\n\rvocal_summary\x18\x05 \x01(\x0b\x32\x1b.affectline.v1.VocalSummaryH\x00\x12\'\n\x06notice\x18\x06 \x01(\x0b\x32\x15.affectline.v1.NoticeH\x00\x12\'\n\x06\x63ursor\x18\x07 \x01(\x0b\x32\x15.affectline.v1.CursorH\x00\x12+\n\x08timeline\x18\x08 \x01(\x0b\x32\x17.affectline.v1.TimelineH\x00\x12+\n\x08snapshot\x18\t \x01(\x0b\x32\x17.affectline.v1.SnapshotH\x00\x12+\n\x08\x64ynamics\x18\n \x01(\x0b\x32\x17.affectline.v1.DynamicsH\x00\x12%\n\x05stage\x18\x0b \x01(\x0b\x32\x14.affectline.v1.StageH\x00\x42\x07\n\x05reply\"\xce\x01\n\x12\x41nalyzeTextRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0cparticipants\x18\x02 \x03(\x0b\x32\x1a.affectline.v1.Participant\x12\x15\n\x08language\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\'\n\x05turns\x18\x04 \x03(\x0b\x32\x18.affectline.v1.TextEvent\x12+\n\x07\x64\x65tails\x18\x05 \x01(\x0b\x32\x1a.affectline.v1.CallDetailsB\x0b\n\t_language\"@\n\x13\x41nalyzeTextResponse\x12)\n\x08timeline\x18\x01 \x01(\x0b\x32\x17.affectline.v1.Timeline*\x9b\x01\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UDIO_ENCODING_LINEAR16\x10\x01\x12\x18\n\x14\x41UDIO_ENCODING_MULAW\x10\x02\x12\x17\n\x13\x41UDIO_ENCODING_ALAW\x10\x03\x12\x1a\n\x16\x41UDIO_ENCODING_FLOAT32\x10\x04*^\n\x0c\x43\x61meraFacing\x12\x1d\n\x19\x43\x41MERA_FACING_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41MERA_FACING_FRONT\x10\x01\x12\x16\n\x12\x43\x41MERA_FACING_REAR\x10\x02*\x94\x01\n\nVideoCodec\x12\x1b\n\x17VIDEO_CODEC_UNSPECIFIED\x10\x00\x12\x14\n\x10VIDEO_CODEC_H264\x10\x01\x12\x14\n\x10VIDEO_CODEC_H265\x10\x02\x12\x13\n\x0fVIDEO_CODEC_VP8\x10\x03\x12\x13\n\x0fVIDEO_CODEC_VP9\x10\x04\x12\x13\n\x0fVIDEO_CODEC_AV1\x10\x05*\x7f\n\tGapReason\x12\x1a\n\x16GAP_REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fGAP_REASON_HOLD\x10\x01\x12\x13\n\x0fGAP_REASON_LOSS\x10\x02\x12\x13\n\x0fGAP_REASON_MUTE\x10\x03\x12\x17\n\x13GAP_REASON_NO_SOUND\x10\x04\x32\xb6\x01\n\x0e\x41nalyzeService\x12L\n\x07\x41nalyze\x12\x1d.affectline.v1.AnalyzeRequest\x1a\x1e.affectline.v1.AnalyzeResponse(\x01\x30\x01\x12V\n\x0b\x41nalyzeText\x12!.affectline.v1.AnalyzeTextRequest\x1a\".affectline.v1.AnalyzeTextResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"affectline/protos/v1/analyze.proto\x12\raffectline.v1\x1a affectline/protos/v1/calls.proto\x1a#affectline/protos/v1/timeline.proto\"\x9a\x01\n\x06\x43\x61mera\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bparticipant\x18\x02 \x01(\t\x12+\n\x06\x66\x61\x63ing\x18\x03 \x01(\x0e\x32\x1b.affectline.v1.CameraFacing\x12(\n\x05\x63odec\x18\x04 \x01(\x0e\x32\x19.affectline.v1.VideoCodec\x12\x18\n\x10rotation_degrees\x18\x05 \x01(\x05\"\xd5\x03\n\nCallConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0cparticipants\x18\x02 \x03(\x0b\x32\x1a.affectline.v1.Participant\x12.\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x1c.affectline.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x04 \x01(\x05\x12\x1b\n\x13\x61udio_channel_count\x18\x05 \x01(\x05\x12\x15\n\x08language\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x17\n\x0finterim_results\x18\x08 \x01(\x08\x12&\n\x07\x63\x61meras\x18\t \x03(\x0b\x32\x15.affectline.v1.Camera\x12\x34\n\x07history\x18\x0e \x01(\x0b\x32\x1e.affectline.v1.CustomerHistoryH\x01\x88\x01\x01\x12+\n\x07\x64\x65tails\x18\x0c \x01(\x0b\x32\x1a.affectline.v1.CallDetails\x12/\n\x06voices\x18\x0f \x01(\x0b\x32\x1a.affectline.v1.MixedVoicesH\x02\x88\x01\x01\x42\x0b\n\t_languageB\n\n\x08_historyB\t\n\x07_voicesJ\x04\x08\x07\x10\x08R\ttranslate\"A\n\x05\x41udio\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x19\n\x0cstart_sample\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0f\n\r_start_sample\"H\n\nVideoFrame\x12\x0e\n\x06\x63\x61mera\x18\x01 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12\r\n\x05\x61t_us\x18\x04 \x01(\x03J\x04\x08\x02\x10\x03R\x06\x66\x61\x63ing\"a\n\tTextEvent\x12\x13\n\x0bparticipant\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x61t_us\x18\x03 \x01(\x03\x12\x15\n\x08language\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_language\"D\n\x03Gap\x12\x13\n\x0b\x64uration_us\x18\x01 \x01(\x03\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.affectline.v1.GapReason\"\x7f\n\rConsentChange\x12\x13\n\x0bparticipant\x18\x01 \x01(\t\x12\'\n\x07\x63onsent\x18\x02 \x01(\x0e\x32\x16.affectline.v1.Consent\x12\x1c\n\x0f\x62iometric_basis\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x12\n\x10_biometric_basis\"\x05\n\x03\x45nd\"\xf0\x02\n\x0e\x41nalyzeRequest\x12+\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x19.affectline.v1.CallConfigH\x00\x12%\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x14.affectline.v1.AudioH\x00\x12*\n\x05video\x18\x03 \x01(\x0b\x32\x19.affectline.v1.VideoFrameH\x00\x12(\n\x04text\x18\x04 \x01(\x0b\x32\x18.affectline.v1.TextEventH\x00\x12!\n\x03gap\x18\x05 \x01(\x0b\x32\x12.affectline.v1.GapH\x00\x12/\n\x07\x63onsent\x18\x06 \x01(\x0b\x32\x1c.affectline.v1.ConsentChangeH\x00\x12!\n\x03\x65nd\x18\x07 \x01(\x0b\x32\x12.affectline.v1.EndH\x00\x12\x35\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x08 \x01(\x0b\x32!.affectline.v1.SuggestionFeedbackH\x00\x42\x06\n\x04step\"/\n\x06\x43ursor\x12\x13\n\x0breceived_us\x18\x01 \x01(\x03\x12\x10\n\x08\x66inal_us\x18\x02 \x01(\x03\"\xbe\x04\n\x0f\x41nalyzeResponse\x12-\n\tutterance\x18\x01 \x01(\x0b\x32\x18.affectline.v1.UtteranceH\x00\x12\'\n\x06moment\x18\x02 \x01(\x0b\x32\x15.affectline.v1.MomentH\x00\x12/\n\nsuggestion\x18\x03 \x01(\x0b\x32\x19.affectline.v1.SuggestionH\x00\x12\x30\n\x0bspeech_turn\x18\x04 \x01(\x0b\x32\x19.affectline.v1.SpeechTurnH\x00\x12\x34\n\rvocal_summary\x18\x05 \x01(\x0b\x32\x1b.affectline.v1.VocalSummaryH\x00\x12\'\n\x06notice\x18\x06 \x01(\x0b\x32\x15.affectline.v1.NoticeH\x00\x12\'\n\x06\x63ursor\x18\x07 \x01(\x0b\x32\x15.affectline.v1.CursorH\x00\x12+\n\x08timeline\x18\x08 \x01(\x0b\x32\x17.affectline.v1.TimelineH\x00\x12+\n\x08snapshot\x18\t \x01(\x0b\x32\x17.affectline.v1.SnapshotH\x00\x12+\n\x08\x64ynamics\x18\n \x01(\x0b\x32\x17.affectline.v1.DynamicsH\x00\x12%\n\x05stage\x18\x0b \x01(\x0b\x32\x14.affectline.v1.StageH\x00\x12\x31\n\x0bparticipant\x18\x0c \x01(\x0b\x32\x1a.affectline.v1.ParticipantH\x00\x42\x07\n\x05reply\"\xce\x01\n\x12\x41nalyzeTextRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0cparticipants\x18\x02 \x03(\x0b\x32\x1a.affectline.v1.Participant\x12\x15\n\x08language\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\'\n\x05turns\x18\x04 \x03(\x0b\x32\x18.affectline.v1.TextEvent\x12+\n\x07\x64\x65tails\x18\x05 \x01(\x0b\x32\x1a.affectline.v1.CallDetailsB\x0b\n\t_language\"@\n\x13\x41nalyzeTextResponse\x12)\n\x08timeline\x18\x01 \x01(\x0b\x32\x17.affectline.v1.Timeline*\x9b\x01\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UDIO_ENCODING_LINEAR16\x10\x01\x12\x18\n\x14\x41UDIO_ENCODING_MULAW\x10\x02\x12\x17\n\x13\x41UDIO_ENCODING_ALAW\x10\x03\x12\x1a\n\x16\x41UDIO_ENCODING_FLOAT32\x10\x04*^\n\x0c\x43\x61meraFacing\x12\x1d\n\x19\x43\x41MERA_FACING_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41MERA_FACING_FRONT\x10\x01\x12\x16\n\x12\x43\x41MERA_FACING_REAR\x10\x02*\x94\x01\n\nVideoCodec\x12\x1b\n\x17VIDEO_CODEC_UNSPECIFIED\x10\x00\x12\x14\n\x10VIDEO_CODEC_H264\x10\x01\x12\x14\n\x10VIDEO_CODEC_H265\x10\x02\x12\x13\n\x0fVIDEO_CODEC_VP8\x10\x03\x12\x13\n\x0fVIDEO_CODEC_VP9\x10\x04\x12\x13\n\x0fVIDEO_CODEC_AV1\x10\x05*\x7f\n\tGapReason\x12\x1a\n\x16GAP_REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fGAP_REASON_HOLD\x10\x01\x12\x13\n\x0fGAP_REASON_LOSS\x10\x02\x12\x13\n\x0fGAP_REASON_MUTE\x10\x03\x12\x17\n\x13GAP_REASON_NO_SOUND\x10\x04\x32\xb6\x01\n\x0e\x41nalyzeService\x12L\n\x07\x41nalyze\x12\x1d.affectline.v1.AnalyzeRequest\x1a\x1e.affectline.v1.AnalyzeResponse(\x01\x30\x01\x12V\n\x0b\x41nalyzeText\x12!.affectline.v1.AnalyzeTextRequest\x1a\".affectline.v1.AnalyzeTextResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'affectline.protos.v1.analyze_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDIOENCODING']._serialized_start=2361
-  _globals['_AUDIOENCODING']._serialized_end=2516
-  _globals['_CAMERAFACING']._serialized_start=2518
-  _globals['_CAMERAFACING']._serialized_end=2612
-  _globals['_VIDEOCODEC']._serialized_start=2615
-  _globals['_VIDEOCODEC']._serialized_end=2763
-  _globals['_GAPREASON']._serialized_start=2765
-  _globals['_GAPREASON']._serialized_end=2892
+  _globals['_AUDIOENCODING']._serialized_start=2472
+  _globals['_AUDIOENCODING']._serialized_end=2627
+  _globals['_CAMERAFACING']._serialized_start=2629
+  _globals['_CAMERAFACING']._serialized_end=2723
+  _globals['_VIDEOCODEC']._serialized_start=2726
+  _globals['_VIDEOCODEC']._serialized_end=2874
+  _globals['_GAPREASON']._serialized_start=2876
+  _globals['_GAPREASON']._serialized_end=3003
   _globals['_CAMERA']._serialized_start=125
   _globals['_CAMERA']._serialized_end=279
   _globals['_CALLCONFIG']._serialized_start=282
-  _globals['_CALLCONFIG']._serialized_end=691
-  _globals['_AUDIO']._serialized_start=693
-  _globals['_AUDIO']._serialized_end=758
-  _globals['_VIDEOFRAME']._serialized_start=760
-  _globals['_VIDEOFRAME']._serialized_end=832
-  _globals['_TEXTEVENT']._serialized_start=834
-  _globals['_TEXTEVENT']._serialized_end=931
-  _globals['_GAP']._serialized_start=933
-  _globals['_GAP']._serialized_end=1001
-  _globals['_CONSENTCHANGE']._serialized_start=1003
-  _globals['_CONSENTCHANGE']._serialized_end=1130
-  _globals['_END']._serialized_start=1132
-  _globals['_END']._serialized_end=1137
-  _globals['_ANALYZEREQUEST']._serialized_start=1140
-  _globals['_ANALYZEREQUEST']._serialized_end=1508
-  _globals['_CURSOR']._serialized_start=1510
-  _globals['_CURSOR']._serialized_end=1557
-  _globals['_ANALYZERESPONSE']._serialized_start=1560
-  _globals['_ANALYZERESPONSE']._serialized_end=2083
-  _globals['_ANALYZETEXTREQUEST']._serialized_start=2086
-  _globals['_ANALYZETEXTREQUEST']._serialized_end=2292
-  _globals['_ANALYZETEXTRESPONSE']._serialized_start=2294
-  _globals['_ANALYZETEXTRESPONSE']._serialized_end=2358
-  _globals['_ANALYZESERVICE']._serialized_start=2895
-  _globals['_ANALYZESERVICE']._serialized_end=3077
+  _globals['_CALLCONFIG']._serialized_end=751
+  _globals['_AUDIO']._serialized_start=753
+  _globals['_AUDIO']._serialized_end=818
+  _globals['_VIDEOFRAME']._serialized_start=820
+  _globals['_VIDEOFRAME']._serialized_end=892
+  _globals['_TEXTEVENT']._serialized_start=894
+  _globals['_TEXTEVENT']._serialized_end=991
+  _globals['_GAP']._serialized_start=993
+  _globals['_GAP']._serialized_end=1061
+  _globals['_CONSENTCHANGE']._serialized_start=1063
+  _globals['_CONSENTCHANGE']._serialized_end=1190
+  _globals['_END']._serialized_start=1192
+  _globals['_END']._serialized_end=1197
+  _globals['_ANALYZEREQUEST']._serialized_start=1200
+  _globals['_ANALYZEREQUEST']._serialized_end=1568
+  _globals['_CURSOR']._serialized_start=1570
+  _globals['_CURSOR']._serialized_end=1617
+  _globals['_ANALYZERESPONSE']._serialized_start=1620
+  _globals['_ANALYZERESPONSE']._serialized_end=2194
+  _globals['_ANALYZETEXTREQUEST']._serialized_start=2197
+  _globals['_ANALYZETEXTREQUEST']._serialized_end=2403
+  _globals['_ANALYZETEXTRESPONSE']._serialized_start=2405
+  _globals['_ANALYZETEXTRESPONSE']._serialized_end=2469
+  _globals['_ANALYZESERVICE']._serialized_start=3006
+  _globals['_ANALYZESERVICE']._serialized_end=3188
 # @@protoc_insertion_point(module_scope)

@@ -201,6 +201,7 @@ class CallConfig(_message.Message):
     CAMERAS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
+    VOICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
     encoding: Global___AudioEncoding.ValueType
@@ -215,7 +216,7 @@ class CallConfig(_message.Message):
     """Also send partial transcripts and provisional moments."""
     @_builtins.property
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[_timeline_pb2.Participant]:
-        """One to eight, each on a channel of its own; sound of other channels is not looked at."""
+        """One to eight, each on a channel of its own; sound of other channels is not looked at. None with `voices`."""
 
     @_builtins.property
     def cameras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Camera]:
@@ -228,6 +229,12 @@ class CallConfig(_message.Message):
     @_builtins.property
     def details(self) -> _calls_pb2.CallDetails:
         """What is kept with the call."""
+
+    @_builtins.property
+    def voices(self) -> _timeline_pb2.MixedVoices:
+        """Instead of participants, where the only channel carries all voices. Everything is told 5 s later then: so long it
+        takes to be sure who speaks. No cameras, no history.
+        """
 
     def __init__(
         self,
@@ -242,19 +249,24 @@ class CallConfig(_message.Message):
         cameras: _abc.Iterable[Global___Camera] | None = ...,
         history: _timeline_pb2.CustomerHistory | None = ...,
         details: _calls_pb2.CallDetails | None = ...,
+        voices: _timeline_pb2.MixedVoices | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "details", b"details", "history", b"history", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "_voices", b"_voices", "details", b"details", "history", b"history", "language", b"language", "voices", b"voices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "audio_channel_count", b"audio_channel_count", "cameras", b"cameras", "details", b"details", "encoding", b"encoding", "history", b"history", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_language", b"_language", "_voices", b"_voices", "audio_channel_count", b"audio_channel_count", "cameras", b"cameras", "details", b"details", "encoding", b"encoding", "history", b"history", "interim_results", b"interim_results", "language", b"language", "name", b"name", "participants", b"participants", "sample_rate_hertz", b"sample_rate_hertz", "voices", b"voices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
     _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
+    _WhichOneofReturnType__voices: _TypeAlias = _typing.Literal["voices"]  # noqa: Y015
+    _WhichOneofArgType__voices: _TypeAlias = _typing.Literal["_voices", b"_voices"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__history) -> _WhichOneofReturnType__history | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__voices) -> _WhichOneofReturnType__voices | None: ...
 
 Global___CallConfig: _TypeAlias = CallConfig  # noqa: Y015
 
@@ -548,6 +560,7 @@ class AnalyzeResponse(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     DYNAMICS_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def utterance(self) -> _timeline_pb2.Utterance:
         """A transcript, partial or final."""
@@ -592,6 +605,12 @@ class AnalyzeResponse(_message.Message):
     def stage(self) -> _timeline_pb2.Stage:
         """What the call is for from here on, or what was said of that before and is seen differently now."""
 
+    @_builtins.property
+    def participant(self) -> _timeline_pb2.Participant:
+        """A party of a call with mixed voices: found now, or their role has become known or has changed. Seconds that were
+        judged before stay as they are.
+        """
+
     def __init__(
         self,
         *,
@@ -606,12 +625,13 @@ class AnalyzeResponse(_message.Message):
         snapshot: _timeline_pb2.Snapshot | None = ...,
         dynamics: _timeline_pb2.Dynamics | None = ...,
         stage: _timeline_pb2.Stage | None = ...,
+        participant: _timeline_pb2.Participant | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "dynamics", b"dynamics", "moment", b"moment", "notice", b"notice", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "stage", b"stage", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "dynamics", b"dynamics", "moment", b"moment", "notice", b"notice", "participant", b"participant", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "stage", b"stage", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "dynamics", b"dynamics", "moment", b"moment", "notice", b"notice", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "stage", b"stage", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "dynamics", b"dynamics", "moment", b"moment", "notice", b"notice", "participant", b"participant", "reply", b"reply", "snapshot", b"snapshot", "speech_turn", b"speech_turn", "stage", b"stage", "suggestion", b"suggestion", "timeline", b"timeline", "utterance", b"utterance", "vocal_summary", b"vocal_summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_reply: _TypeAlias = _typing.Literal["utterance", "moment", "suggestion", "speech_turn", "vocal_summary", "notice", "cursor", "timeline", "snapshot", "dynamics", "stage"]  # noqa: Y015
+    _WhichOneofReturnType_reply: _TypeAlias = _typing.Literal["utterance", "moment", "suggestion", "speech_turn", "vocal_summary", "notice", "cursor", "timeline", "snapshot", "dynamics", "stage", "participant"]  # noqa: Y015
     _WhichOneofArgType_reply: _TypeAlias = _typing.Literal["reply", b"reply"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_reply) -> _WhichOneofReturnType_reply | None: ...
 

@@ -27,43 +27,43 @@ from affectline.protos.v1 import timeline_pb2 as affectline_dot_protos_dot_v1_do
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%affectline/protos/v1/recordings.proto\x12\raffectline.v1\x1a affectline/protos/v1/calls.proto\x1a#affectline/protos/v1/timeline.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf8\x01\n\x0fRecordingConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0cparticipants\x18\x02 \x03(\x0b\x32\x1a.affectline.v1.Participant\x12\x15\n\x08language\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x19\n\x11video_participant\x18\x06 \x01(\t\x12\x14\n\x0cignore_video\x18\x07 \x01(\x08\x12+\n\x07\x64\x65tails\x18\x08 \x01(\x0b\x32\x1a.affectline.v1.CallDetailsB\x0b\n\t_languageJ\x04\x08\x04\x10\x05R\ttranslate\"\xf3\x01\n\x0cRecordingJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.affectline.v1.JobState\x12\x10\n\x08progress\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x0f\n\x07\x63\x61ll_id\x18\x08 \x01(\tB\x0b\n\t_end_time\"e\n\x19\x43reateRecordingJobRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.affectline.v1.RecordingConfigH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04step\"F\n\x1a\x43reateRecordingJobResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x1b.affectline.v1.RecordingJob\"$\n\x16GetRecordingJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"C\n\x17GetRecordingJobResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x1b.affectline.v1.RecordingJob\"&\n\x18WatchRecordingJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"E\n\x19WatchRecordingJobResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x1b.affectline.v1.RecordingJob\")\n\x1bGetRecordingTimelineRequest\x12\n\n\x02id\x18\x01 \x01(\t\"I\n\x1cGetRecordingTimelineResponse\x12)\n\x08timeline\x18\x01 \x01(\x0b\x32\x17.affectline.v1.Timeline\"\'\n\x19\x43\x61ncelRecordingJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"F\n\x1a\x43\x61ncelRecordingJobResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x1b.affectline.v1.RecordingJob\"A\n\x18ListRecordingJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x19ListRecordingJobsResponse\x12)\n\x04jobs\x18\x01 \x03(\x0b\x32\x1b.affectline.v1.RecordingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\x91\x05\n\x10RecordingService\x12k\n\x12\x43reateRecordingJob\x12(.affectline.v1.CreateRecordingJobRequest\x1a).affectline.v1.CreateRecordingJobResponse(\x01\x12`\n\x0fGetRecordingJob\x12%.affectline.v1.GetRecordingJobRequest\x1a&.affectline.v1.GetRecordingJobResponse\x12h\n\x11WatchRecordingJob\x12\'.affectline.v1.WatchRecordingJobRequest\x1a(.affectline.v1.WatchRecordingJobResponse0\x01\x12q\n\x14GetRecordingTimeline\x12*.affectline.v1.GetRecordingTimelineRequest\x1a+.affectline.v1.GetRecordingTimelineResponse0\x01\x12i\n\x12\x43\x61ncelRecordingJob\x12(.affectline.v1.CancelRecordingJobRequest\x1a).affectline.v1.CancelRecordingJobResponse\x12\x66\n\x11ListRecordingJobs\x12\'.affectline.v1.ListRecordingJobsRequest\x1a(.affectline.v1.ListRecordingJobsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%affectline/protos/v1/recordings.proto\x12\raffectline.v1\x1a affectline/protos/v1/calls.proto\x1a#affectline/protos/v1/timeline.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x02\n\x0fRecordingConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0cparticipants\x18\x02 \x03(\x0b\x32\x1a.affectline.v1.Participant\x12\x15\n\x08language\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x19\n\x11video_participant\x18\x06 \x01(\t\x12\x14\n\x0cignore_video\x18\x07 \x01(\x08\x12+\n\x07\x64\x65tails\x18\x08 \x01(\x0b\x32\x1a.affectline.v1.CallDetails\x12/\n\x06voices\x18\t \x01(\x0b\x32\x1a.affectline.v1.MixedVoicesH\x01\x88\x01\x01\x42\x0b\n\t_languageB\t\n\x07_voicesJ\x04\x08\x04\x10\x05R\ttranslate\"\xf3\x01\n\x0cRecordingJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.affectline.v1.JobState\x12\x10\n\x08progress\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x0f\n\x07\x63\x61ll_id\x18\x08 \x01(\tB\x0b\n\t_end_time\"e\n\x19\x43reateRecordingJobRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.affectline.v1.RecordingConfigH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04step\"F\n\x1a\x43reateRecordingJobResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x1b.affectline.v1.RecordingJob\"$\n\x16GetRecordingJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"C\n\x17GetRecordingJobResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x1b.affectline.v1.RecordingJob\"&\n\x18WatchRecordingJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"E\n\x19WatchRecordingJobResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x1b.affectline.v1.RecordingJob\")\n\x1bGetRecordingTimelineRequest\x12\n\n\x02id\x18\x01 \x01(\t\"I\n\x1cGetRecordingTimelineResponse\x12)\n\x08timeline\x18\x01 \x01(\x0b\x32\x17.affectline.v1.Timeline\"\'\n\x19\x43\x61ncelRecordingJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"F\n\x1a\x43\x61ncelRecordingJobResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x1b.affectline.v1.RecordingJob\"A\n\x18ListRecordingJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x19ListRecordingJobsResponse\x12)\n\x04jobs\x18\x01 \x03(\x0b\x32\x1b.affectline.v1.RecordingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\x91\x05\n\x10RecordingService\x12k\n\x12\x43reateRecordingJob\x12(.affectline.v1.CreateRecordingJobRequest\x1a).affectline.v1.CreateRecordingJobResponse(\x01\x12`\n\x0fGetRecordingJob\x12%.affectline.v1.GetRecordingJobRequest\x1a&.affectline.v1.GetRecordingJobResponse\x12h\n\x11WatchRecordingJob\x12\'.affectline.v1.WatchRecordingJobRequest\x1a(.affectline.v1.WatchRecordingJobResponse0\x01\x12q\n\x14GetRecordingTimeline\x12*.affectline.v1.GetRecordingTimelineRequest\x1a+.affectline.v1.GetRecordingTimelineResponse0\x01\x12i\n\x12\x43\x61ncelRecordingJob\x12(.affectline.v1.CancelRecordingJobRequest\x1a).affectline.v1.CancelRecordingJobResponse\x12\x66\n\x11ListRecordingJobs\x12\'.affectline.v1.ListRecordingJobsRequest\x1a(.affectline.v1.ListRecordingJobsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'affectline.protos.v1.recordings_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=1446
-  _globals['_JOBSTATE']._serialized_end=1600
+  _globals['_JOBSTATE']._serialized_start=1506
+  _globals['_JOBSTATE']._serialized_end=1660
   _globals['_RECORDINGCONFIG']._serialized_start=161
-  _globals['_RECORDINGCONFIG']._serialized_end=409
-  _globals['_RECORDINGJOB']._serialized_start=412
-  _globals['_RECORDINGJOB']._serialized_end=655
-  _globals['_CREATERECORDINGJOBREQUEST']._serialized_start=657
-  _globals['_CREATERECORDINGJOBREQUEST']._serialized_end=758
-  _globals['_CREATERECORDINGJOBRESPONSE']._serialized_start=760
-  _globals['_CREATERECORDINGJOBRESPONSE']._serialized_end=830
-  _globals['_GETRECORDINGJOBREQUEST']._serialized_start=832
-  _globals['_GETRECORDINGJOBREQUEST']._serialized_end=868
-  _globals['_GETRECORDINGJOBRESPONSE']._serialized_start=870
-  _globals['_GETRECORDINGJOBRESPONSE']._serialized_end=937
-  _globals['_WATCHRECORDINGJOBREQUEST']._serialized_start=939
-  _globals['_WATCHRECORDINGJOBREQUEST']._serialized_end=977
-  _globals['_WATCHRECORDINGJOBRESPONSE']._serialized_start=979
-  _globals['_WATCHRECORDINGJOBRESPONSE']._serialized_end=1048
-  _globals['_GETRECORDINGTIMELINEREQUEST']._serialized_start=1050
-  _globals['_GETRECORDINGTIMELINEREQUEST']._serialized_end=1091
-  _globals['_GETRECORDINGTIMELINERESPONSE']._serialized_start=1093
-  _globals['_GETRECORDINGTIMELINERESPONSE']._serialized_end=1166
-  _globals['_CANCELRECORDINGJOBREQUEST']._serialized_start=1168
-  _globals['_CANCELRECORDINGJOBREQUEST']._serialized_end=1207
-  _globals['_CANCELRECORDINGJOBRESPONSE']._serialized_start=1209
-  _globals['_CANCELRECORDINGJOBRESPONSE']._serialized_end=1279
-  _globals['_LISTRECORDINGJOBSREQUEST']._serialized_start=1281
-  _globals['_LISTRECORDINGJOBSREQUEST']._serialized_end=1346
-  _globals['_LISTRECORDINGJOBSRESPONSE']._serialized_start=1348
-  _globals['_LISTRECORDINGJOBSRESPONSE']._serialized_end=1443
-  _globals['_RECORDINGSERVICE']._serialized_start=1603
-  _globals['_RECORDINGSERVICE']._serialized_end=2260
+  _globals['_RECORDINGCONFIG']._serialized_end=469
+  _globals['_RECORDINGJOB']._serialized_start=472
+  _globals['_RECORDINGJOB']._serialized_end=715
+  _globals['_CREATERECORDINGJOBREQUEST']._serialized_start=717
+  _globals['_CREATERECORDINGJOBREQUEST']._serialized_end=818
+  _globals['_CREATERECORDINGJOBRESPONSE']._serialized_start=820
+  _globals['_CREATERECORDINGJOBRESPONSE']._serialized_end=890
+  _globals['_GETRECORDINGJOBREQUEST']._serialized_start=892
+  _globals['_GETRECORDINGJOBREQUEST']._serialized_end=928
+  _globals['_GETRECORDINGJOBRESPONSE']._serialized_start=930
+  _globals['_GETRECORDINGJOBRESPONSE']._serialized_end=997
+  _globals['_WATCHRECORDINGJOBREQUEST']._serialized_start=999
+  _globals['_WATCHRECORDINGJOBREQUEST']._serialized_end=1037
+  _globals['_WATCHRECORDINGJOBRESPONSE']._serialized_start=1039
+  _globals['_WATCHRECORDINGJOBRESPONSE']._serialized_end=1108
+  _globals['_GETRECORDINGTIMELINEREQUEST']._serialized_start=1110
+  _globals['_GETRECORDINGTIMELINEREQUEST']._serialized_end=1151
+  _globals['_GETRECORDINGTIMELINERESPONSE']._serialized_start=1153
+  _globals['_GETRECORDINGTIMELINERESPONSE']._serialized_end=1226
+  _globals['_CANCELRECORDINGJOBREQUEST']._serialized_start=1228
+  _globals['_CANCELRECORDINGJOBREQUEST']._serialized_end=1267
+  _globals['_CANCELRECORDINGJOBRESPONSE']._serialized_start=1269
+  _globals['_CANCELRECORDINGJOBRESPONSE']._serialized_end=1339
+  _globals['_LISTRECORDINGJOBSREQUEST']._serialized_start=1341
+  _globals['_LISTRECORDINGJOBSREQUEST']._serialized_end=1406
+  _globals['_LISTRECORDINGJOBSRESPONSE']._serialized_start=1408
+  _globals['_LISTRECORDINGJOBSRESPONSE']._serialized_end=1503
+  _globals['_RECORDINGSERVICE']._serialized_start=1663
+  _globals['_RECORDINGSERVICE']._serialized_end=2320
 # @@protoc_insertion_point(module_scope)

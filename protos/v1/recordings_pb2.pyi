@@ -71,6 +71,7 @@ class RecordingConfig(_message.Message):
     VIDEO_PARTICIPANT_FIELD_NUMBER: _builtins.int
     IGNORE_VIDEO_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
+    VOICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people to recognise the call by; 1 to 256 characters; never logged."""
     language: _builtins.str
@@ -83,11 +84,15 @@ class RecordingConfig(_message.Message):
     """The video shows nobody's face and is not looked at."""
     @_builtins.property
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[_timeline_pb2.Participant]:
-        """One to eight, each on a channel of its own that the file must have, unless it has no sound."""
+        """One to eight, each on a channel of its own that the file must have, unless it has no sound. None with `voices`."""
 
     @_builtins.property
     def details(self) -> _calls_pb2.CallDetails:
         """What is kept with the call; without an id it gets the job's."""
+
+    @_builtins.property
+    def voices(self) -> _timeline_pb2.MixedVoices:
+        """Instead of participants, where the file has one channel that carries all voices; a video is not looked at then."""
 
     def __init__(
         self,
@@ -99,14 +104,20 @@ class RecordingConfig(_message.Message):
         video_participant: _builtins.str = ...,
         ignore_video: _builtins.bool = ...,
         details: _calls_pb2.CallDetails | None = ...,
+        voices: _timeline_pb2.MixedVoices | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "language", b"language"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "_voices", b"_voices", "details", b"details", "language", b"language", "voices", b"voices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "details", b"details", "ignore_video", b"ignore_video", "language", b"language", "name", b"name", "participants", b"participants", "request_id", b"request_id", "video_participant", b"video_participant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "_voices", b"_voices", "details", b"details", "ignore_video", b"ignore_video", "language", b"language", "name", b"name", "participants", b"participants", "request_id", b"request_id", "video_participant", b"video_participant", "voices", b"voices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
+    _WhichOneofReturnType__voices: _TypeAlias = _typing.Literal["voices"]  # noqa: Y015
+    _WhichOneofArgType__voices: _TypeAlias = _typing.Literal["_voices", b"_voices"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__voices) -> _WhichOneofReturnType__voices | None: ...
 
 Global___RecordingConfig: _TypeAlias = RecordingConfig  # noqa: Y015
 

@@ -36,6 +36,10 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     """The person at work; voice and face emotion stay off without a recorded legal basis."""
     ROLE_OTHER: _Role.ValueType  # 3
     """Anyone else, e.g. an interpreter."""
+    ROLE_UNKNOWN: _Role.ValueType  # 4
+    """A voice of a call on one channel of which it is not known whether it is an agent's: it is treated as one. Refused in a
+    configuration.
+    """
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Which side of the conversation a party is on."""
@@ -48,6 +52,10 @@ ROLE_AGENT: Role.ValueType  # 2
 """The person at work; voice and face emotion stay off without a recorded legal basis."""
 ROLE_OTHER: Role.ValueType  # 3
 """Anyone else, e.g. an interpreter."""
+ROLE_UNKNOWN: Role.ValueType  # 4
+"""A voice of a call on one channel of which it is not known whether it is an agent's: it is treated as one. Refused in a
+configuration.
+"""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _Consent:
@@ -631,6 +639,51 @@ class Participant(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__biometric_basis) -> _WhichOneofReturnType__biometric_basis | None: ...
 
 Global___Participant: _TypeAlias = Participant  # noqa: Y015
+
+@_typing.final
+class MixedVoices(_message.Message):
+    """All voices of a call on one channel: who speaks when, and who is the agent, is found from sound and words.
+
+    Each voice becomes a participant, on a channel of its own that the media does not have.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENT_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    BIOMETRIC_BASIS_FIELD_NUMBER: _builtins.int
+    consent: Global___Consent.ValueType
+    """Of all voices, since they cannot be told apart before they are heard; must be granted."""
+    count: _builtins.int
+    """How many speak, 1 to 6; 0 finds it. Not together with roles."""
+    biometric_basis: _builtins.str
+    """Recorded legal basis for an agent's voice emotion, at most 256 characters; without it the voices of agents, and of
+    those whose role is not known, are not analysed.
+    """
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
+        """Customer, agent or other, in the order in which the voices are first heard, 1 to 6; so many speak. Empty: found from
+        what they say.
+        """
+
+    def __init__(
+        self,
+        *,
+        consent: Global___Consent.ValueType = ...,
+        roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
+        count: _builtins.int = ...,
+        biometric_basis: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_biometric_basis", b"_biometric_basis", "biometric_basis", b"biometric_basis"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_biometric_basis", b"_biometric_basis", "biometric_basis", b"biometric_basis", "consent", b"consent", "count", b"count", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__biometric_basis: _TypeAlias = _typing.Literal["biometric_basis"]  # noqa: Y015
+    _WhichOneofArgType__biometric_basis: _TypeAlias = _typing.Literal["_biometric_basis", b"_biometric_basis"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__biometric_basis) -> _WhichOneofReturnType__biometric_basis | None: ...
+
+Global___MixedVoices: _TypeAlias = MixedVoices  # noqa: Y015
 
 @_typing.final
 class Snapshot(_message.Message):

@@ -13,6 +13,7 @@ from uuid import uuid4
 from affectline.models.errors import CapacityError, InvalidInputError
 from affectline.models.observer import UNOBSERVED, Observer
 from affectline.models.signals import EncodedFrame, FrameUse
+from affectline.pipelines.mono import MonoConfig
 from affectline.pipelines.outcomes import CallDetails
 from affectline.pipelines.recorded import Session
 from affectline.pipelines.session import CallConfig, Input
@@ -133,7 +134,10 @@ class AnalyzeService(AnalyzeServiceServicer):
         config, audio = wire.read_call_config(message)
         details = await self._keeper.begin(wire.read_call_details(message.details, "config.details"), context)
         try:
-            session = await self._sessions.run(self._sessions.opener.open, config)
+            if isinstance(config, MonoConfig):
+                session = await self._sessions.run(self._sessions.mono.open_mono, config)
+            else:
+                session = await self._sessions.run(self._sessions.opener.open, config)
         except InvalidInputError as error:
             raise wire.MessageError(("config", str(error))) from error
         turn = Lock()
@@ -171,7 +175,7 @@ class AnalyzeService(AnalyzeServiceServicer):
 
     async def _listen(
         self,
-        config: CallConfig,
+        config: CallConfig | MonoConfig,
         audio: wire.AudioFormat,
         session: Session,
         turn: Lock,
@@ -183,7 +187,8 @@ class AnalyzeService(AnalyzeServiceServicer):
         deadline_s = monotonic() + self._config.max_call_s
         cursor_us = 0
         pictures = PictureBudget(monotonic)
-        streams = {camera.id for camera in config.cameras if camera.codec}
+        cameras = () if isinstance(config, MonoConfig) else config.cameras
+        streams = {camera.id for camera in cameras if camera.codec}
 
         while (request := await receive(context, self._config.idle_timeout_s)) is not None:
             if request.HasField("end"):

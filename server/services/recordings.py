@@ -12,7 +12,7 @@ from operator import methodcaller
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
-from typing import Final
+from typing import Final, cast
 from uuid import uuid4
 
 import grpc
@@ -20,6 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from affectline.models.errors import AffectlineError, CapacityError, StorageError
 from affectline.pipelines.media import open_recording
+from affectline.pipelines.mono import analyze_voices, find_voices_of
 from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
 from affectline.pipelines.timeline import CallTimeline
@@ -38,6 +39,7 @@ from affectline.server.config import ServerConfig
 from affectline.server.services.keeper import Keeper
 from affectline.server.services.sessions import (
     Context,
+    MonoOpener,
     Opener,
     Sessions,
     StatusError,
@@ -416,6 +418,11 @@ def _analyze_recording(
     progress: Callable[[float], None],
 ) -> CallTimeline:
     recording = open_recording(path)
+    if config.voices is not None:
+        mono = replace(config.voices, rate_hz=recording.rate_hz)
+        models = cast(MonoOpener, opener).models  # an Engine is both
+        voices = find_voices_of(recording, mono, models, progress=lambda share: progress(0.0))
+        return analyze_voices(recording, mono, voices, opener.open, progress)
     shows = config.video_participant
     cameras = () if config.ignore_video else film_cameras(recording, config.participants, shows)
     call = CallConfig(config.name, config.participants, recording.rate_hz, config.language, cameras=cameras)

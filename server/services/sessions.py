@@ -6,7 +6,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -17,8 +17,9 @@ from grpc_status import rpc_status
 
 from affectline.models.errors import AffectlineError, CapacityError, InvalidInputError, ModelMissingError
 from affectline.pipelines.chat import Chat, ChatConfig
+from affectline.pipelines.mono import MonoConfig
 from affectline.pipelines.recorded import Session
-from affectline.pipelines.session import CallConfig
+from affectline.pipelines.session import CallConfig, ModelSet
 from affectline.server.pace import SharedPace
 from affectline.server.wire import MessageError
 
@@ -36,6 +37,14 @@ class Opener(Protocol):
 
     def open(self, config: CallConfig) -> Session: ...
     def open_chat(self, config: ChatConfig) -> Chat: ...
+
+
+class MonoOpener(Protocol):
+    """Tells voices on one channel apart; see engine.Engine."""
+
+    @property
+    def models(self) -> ModelSet: ...
+    def open_mono(self, config: MonoConfig) -> Session: ...
 
 
 class LoadingError(AffectlineError):
@@ -82,6 +91,11 @@ class Sessions:
         if self._opener is None:
             raise LoadingError("expected the models to be loaded, found that they still load")
         return self._opener
+
+    @property
+    def mono(self) -> MonoOpener:
+        """Raises LoadingError until the models are loaded."""
+        return cast(MonoOpener, self.opener)  # an Engine is both
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
         asked, watched = object(), self._watched(work)

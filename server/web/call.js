@@ -124,6 +124,7 @@ function indexCall(source) {
   const nameOf = (id) => {
     const party = parties.find((p) => p.id === id);
     if (!party) return id;
+    if (party.role === "unknown") return id;
     const name = party.role[0].toUpperCase() + party.role.slice(1);
     return parties.filter((p) => p.role === party.role).length > 1 ? `${name} ${id}` : name;
   };
