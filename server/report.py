@@ -2,20 +2,13 @@
 
 import base64
 import gzip
-import json
 import re
 from hashlib import sha256
-from html import escape
-from pathlib import Path
-from string import Template
 
 from affectline.models.errors import InvalidInputError
-from affectline.pipelines.stages import stage_affect
 from affectline.pipelines.timeline import CallTimeline
 from affectline.server.exports import to_json
-from affectline.server.look import DRIVER_WORDS, EMOTION_COLOURS, FACT_TITLES, LIKELIHOODS, TRAJECTORY_WORDS
-
-WEB = Path(__file__).with_name("web")
+from affectline.server.web.pages import TEMPLATES, asset, look_of
 
 
 def render_html(timeline: CallTimeline, *, audio: bytes | None = None, audio_mime: str = "audio/ogg") -> str:
@@ -29,34 +22,18 @@ def render_html(timeline: CallTimeline, *, audio: bytes | None = None, audio_mim
     """
     if not re.fullmatch(r"audio/[\w.+-]+", audio_mime):
         raise InvalidInputError(f"expected a type such as audio/ogg, found {audio_mime!r}")
-    template, style, *scripts = (
-        (WEB / name).read_text(encoding="utf-8")
-        for name in ("report.html", "report.css", "call.js", "affect-line.js", "report.js")
-    )
-    script = "\n".join(scripts)
+    script = "\n".join(map(asset, ("call.js", "affect-line.js", "call-view.js", "report.js")))
     script_hash = base64.b64encode(sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'unsafe-inline'; "
         "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
-    source = f' src="data:{audio_mime};base64,{base64.b64encode(audio).decode()}"' if audio else ""
-    # Numbers only: this block is read as markup.
-    feelings = [[each.valence, each.upset_us] for each in stage_affect(timeline)]
-    return Template(template).substitute(
+    return TEMPLATES.get_template("report.html").render(
         policy=policy,
-        title=escape(timeline.name),
-        style=style,
+        title=timeline.name,
+        style=asset("report.css"),
         script=script,
-        look=json.dumps(
-            {
-                "colours": EMOTION_COLOURS,
-                "likelihoods": LIKELIHOODS,
-                "facts": FACT_TITLES,
-                "trajectories": TRAJECTORY_WORDS,
-                "drivers": DRIVER_WORDS,
-                "stages": feelings,
-            }
-        ),
+        look=look_of(),
         call=base64.b64encode(gzip.compress(to_json(timeline), mtime=0)).decode(),
-        audio=source,
+        audio=f"data:{audio_mime};base64,{base64.b64encode(audio).decode()}" if audio else "",
     )

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,19 +22,7 @@ from .sample_timeline import LENGTH_S, empty_timeline, no_consent_timeline, samp
 
 pytestmark = pytest.mark.unit
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>$title{{x}}\u2028"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -190,6 +177,36 @@ def test_a_promise_leads_to_where_it_was_made(open_report) -> None:
 
 def test_without_facts_there_is_no_place_for_them(open_report) -> None:
     assert not open_report(empty_timeline()).locator("#sentences").is_visible()
+
+
+def test_no_column_stays_empty_beside_a_tall_one(open_report) -> None:
+    page = open_report(sample_timeline())
+    ends = [page.locator(f".call > .column:nth-of-type({n}) > .card").last.bounding_box() for n in (1, 2)]
+    bottoms = [box["y"] + box["height"] for box in ends]
+    assert abs(bottoms[0] - bottoms[1]) < 300
+    heights = [card.bounding_box()["height"] for card in page.locator(".overview .card").all()]
+    assert max(heights) < 260
+
+
+RECORD_TEXTS = """() => {
+  const { fillText } = CanvasRenderingContext2D.prototype;
+  window.texts = [];
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+    window.texts.push(text);
+    return fillText.call(this, text, ...rest);
+  };
+}"""
+
+
+def test_a_stage_is_named_whole_or_shows_that_it_is_cut(open_report) -> None:
+    page = open_report(sample_timeline())
+    page.evaluate(RECORD_TEXTS)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(300)
+    names = {stage.name for stage in sample_timeline().stages}
+    drawn = {text for text in page.evaluate("window.texts") if any(name.startswith(text.rstrip("…")) for name in names)}
+    assert {"problem", "resolution"} <= drawn
+    assert all(text in names or (text.endswith("…") and len(text) > 3) for text in drawn)
 
 
 def test_zoom_by_wheel_drag_and_fit(open_report) -> None:

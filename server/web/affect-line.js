@@ -10,15 +10,14 @@ const PIN_LANES = 3;
 const WORTH_NAMING_PX = 10; // emotions shorter than this on screen get no name below the ribbon
 
 /**
- * @param call what indexCall gives
+ * @param source what indexCall gives
  * @param state {at, hero, from, to, suggestion}: cursor, whose affect, visible stretch, chosen suggestion
  * @param on {go(us, participant), choose(suggestion)}
  */
-function affectLine(call, state, on) {
-  const { axis, written, at, duration, parties, partyIds, speechOf, nameOf, momentAt, momentsIn } = call;
-  const canvas = $("plot"), verb = written ? "writes" : "speaks";
-  const pen = canvas.getContext("2d");
-  let box = {}, ink = {};
+function affectLine(source, state, on) {
+  const canvas = $("plot"), pen = canvas.getContext("2d");
+  let box = {}, ink = {}, call, axis, written, verb, at, duration, parties, partyIds, speechOf, nameOf, momentAt, momentsIn;
+  let usualOf, overtalk, filmed, pins = [], numbers = [];
 
   const xOf = (us) => box.left + ((us - state.from) / (state.to - state.from)) * box.width;
   const usOf = (x) => clamp(state.from + ((x - box.left) / box.width) * (state.to - state.from), 0, duration - 1);
@@ -66,20 +65,26 @@ function affectLine(call, state, on) {
     return out;
   }
 
-  const usualOf = new Map(partyIds.map((id) => {
-    const values = call.momentsOf.get(id).map((m) => m.affect.arousal).filter((v) => v !== null).sort((a, b) => a - b);
-    return [id, values.length < USUAL_FROM ? null : [values[values.length >> 2], values[(values.length * 3) >> 2]]];
-  }));
-
-  const overtalk = written ? [] : partyIds.flatMap((id, i) => partyIds.slice(i + 1).flatMap((other) => {
-    const theirs = speechOf.get(other);
-    return speechOf.get(id).flatMap(({ span }) => {
-      const found = [];
-      for (let k = lastBefore(theirs, span.end_us - 1); k >= 0 && theirs[k].span.end_us > span.start_us; k--)
-        found.push([Math.max(span.start_us, theirs[k].span.start_us), Math.min(span.end_us, theirs[k].span.end_us)]);
-      return found;
-    });
-  }));
+  /** Takes the call, or a running one again when there is more of it. */
+  function take(next) {
+    ({ axis, written, at, duration, parties, partyIds, speechOf, nameOf, momentAt, momentsIn } = call = next);
+    verb = written ? "writes" : "speaks";
+    usualOf = new Map(partyIds.map((id) => {
+      const values = call.momentsOf.get(id).map((m) => m.affect.arousal).filter((v) => v !== null).sort((a, b) => a - b);
+      return [id, values.length < USUAL_FROM ? null : [values[values.length >> 2], values[(values.length * 3) >> 2]]];
+    }));
+    overtalk = written ? [] : partyIds.flatMap((id, i) => partyIds.slice(i + 1).flatMap((other) => {
+      const theirs = speechOf.get(other);
+      return speechOf.get(id).flatMap(({ span }) => {
+        const found = [];
+        for (let k = lastBefore(theirs, span.end_us - 1); k >= 0 && theirs[k].span.end_us > span.start_us; k--)
+          found.push([Math.max(span.start_us, theirs[k].span.start_us), Math.min(span.end_us, theirs[k].span.end_us)]);
+        return found;
+      });
+    }));
+    filmed = new Set(partyIds.filter((id) => call.momentsOf.get(id).some(faceOf)));
+    makePins();
+  }
 
   /** What a moment's face looks like with how fit the picture was, or why there is none; nothing where there is no camera. */
   function faceOf(moment) {
@@ -88,13 +93,12 @@ function affectLine(call, state, on) {
     const reason = moment.absent.find((a) => a.modality === "face")?.reason;
     return reason && reason !== "no video" && reason !== "written" ? { reason } : null;
   }
-  const filmed = new Set(partyIds.filter((id) => call.momentsOf.get(id).some(faceOf)));
 
   // ---- drawing --------------------------------------------------------------------------------------------
 
   function layOut() {
     const width = $("chart").clientWidth, narrow = width < NARROW_PX, left = narrow ? 0 : 128;
-    const heights = { axis: 22, stage: call.stages.length ? 20 : 0, valence: narrow ? 150 : 190, emotion: 36, face: filmed.has(state.hero) ? 22 : 0, arousal: 72, speaks: TRACK_PX * parties.length,
+    const heights = { axis: 22, stage: call.stages.length ? 34 : 0, valence: narrow ? 150 : 190, emotion: 36, face: filmed.has(state.hero) ? 22 : 0, arousal: 72, speaks: TRACK_PX * parties.length,
       markers: 23 * Math.min(PIN_LANES, call.suggestions.length), loudness: written ? 0 : 52 };
     const rows = {};
     let y = 0;
@@ -246,16 +250,31 @@ function affectLine(call, state, on) {
 
   /** What each stretch is for, paler where that is less sure; a hold is hatched. */
   function drawStages() {
-    const { top, height } = box.rows.stage;
+    const { top } = box.rows.stage, height = 20, below = [];
     for (const { name, span, confidence } of call.stages) {
       if (!isVisible(span.start_us, span.end_us)) continue;
       fillRect(name === "hold" ? ink.clearHatch : ink.band, span.start_us, span.end_us, top, height, 0.3 + 0.7 * confidence);
       const [left, right] = [xInside(span.start_us), xInside(span.end_us)];
       pen.fillStyle = ink.muted;
       if (left > box.left) pen.fillRect(Math.round(left), top, 1, height);
-      const short = [name, name.slice(0, 5), name[0].toUpperCase()].find((text) => widthOf(text) < right - left - 8);
-      if (short) write(short, left + 5, top + height / 2 + 1, { colour: ink.ink });
+      const inside = shortened(name, right - left - 8);
+      if (inside) write(inside, left + 5, top + 10, { colour: ink.ink });
+      if (inside || right - left < WORTH_NAMING_PX) continue;
+      below.push({ text: name, x: clamp(left + 2, box.left, box.left + box.width - widthOf(name)), at: left });
     }
+    let taken = -Infinity;
+    for (const { text, x, at } of below) {
+      if (x < taken || x - at > widthOf(text)) continue;
+      write(text, x, top + 28, { colour: ink.muted });
+      taken = x + widthOf(text) + 8;
+    }
+  }
+
+  /** The text, or what of it fits with a sign that it goes on; nothing where that says nothing. */
+  function shortened(text, width) {
+    if (widthOf(text) < width) return text;
+    const length = [...text].findLastIndex((_, i) => i >= 3 && widthOf(`${text.slice(0, i)}…`) < width);
+    return length > 0 ? `${text.slice(0, length)}…` : "";
   }
 
   function drawValence(data) {
@@ -414,16 +433,22 @@ function affectLine(call, state, on) {
     return svg;
   }
 
-  const pins = call.suggestions.map((suggestion) => {
+  function makePins() {
+    const known = new Map(pins.map((pin) => [pin.suggestion, pin]));
+    pins = call.suggestions.map((suggestion) => known.get(suggestion) ?? pinOf(suggestion));
+    numbers = call.summary.highlights.map((highlight, i) => ({ highlight, node: el("button", { className: "number",
+      textContent: i + 1, title: highlight.reason, "aria-label": `Top moment ${i + 1}`,
+      onclick: () => on.go(highlight.at_us, highlight.participant, true) }) }));
+    const nodes = [...pins, ...numbers].map(({ node }) => node);
+    const there = [...$("pins").children];
+    if (nodes.length !== there.length || nodes.some((node, i) => node !== there[i])) $("pins").replaceChildren(...nodes);
+  }
+  function pinOf(suggestion) {
     const word = suggestion.action.split(":").at(-1).replace(/[-_]/g, " ");
     return { suggestion, word, node: el("button", {
       title: `${at(suggestion.created_us)} ${suggestion.text}`, "aria-label": `${suggestion.kind}: ${suggestion.text}`,
       onclick: () => on.choose(suggestion) }, shape(suggestion.kind), el("span", { textContent: word })) };
-  });
-  const numbers = call.summary.highlights.map((highlight, i) => ({ highlight, node: el("button", { className: "number",
-    textContent: i + 1, title: highlight.reason, "aria-label": `Top moment ${i + 1}`,
-    onclick: () => on.go(highlight.at_us, highlight.participant) }) }));
-  $("pins").append(...pins.map((pin) => pin.node), ...numbers.map((number) => number.node));
+  }
 
   /** Lanes in turn; a pin shows its word where its neighbours in the lane leave room. */
   function placePins() {
@@ -562,10 +587,11 @@ function affectLine(call, state, on) {
   const point = (span) => (span && isVisible(span.start_us, span.end_us) ? mark(xOf(span.start_us), xOf(span.end_us)) : mark());
 
   const redraw = () => { layOut(); draw(); };
+  take(source);
   new ResizeObserver(redraw).observe($("chart"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   for (const [name, on] of [["beforeprint", true], ["afterprint", false]])
     addEventListener(name, () => { document.documentElement.classList.toggle("printing", on); redraw(); });
   redraw();
-  return { draw, show, fit, zoom, reveal, point };
+  return { draw, show, fit, zoom, reveal, point, update: (next) => { take(next); redraw(); } };
 }
