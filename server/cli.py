@@ -7,12 +7,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import av
-import numpy as np
 import typer
 from rich.console import Console
 from rich.live import Live
@@ -22,11 +20,11 @@ from affectline.models.errors import AffectlineError, InvalidInputError, Storage
 from affectline.models.runtime import PROVIDERS, Runtime
 from affectline.pipelines.chat import ChatConfig, analyze_chat
 from affectline.pipelines.chat_file import ROLES, ChatFile, is_chat, read_chat
-from affectline.pipelines.media import Encoding, RawFormat, Recording, mute, open_recording
+from affectline.pipelines.media import Encoding, RawFormat, Recording, open_recording
 from affectline.pipelines.mono import MonoConfig, analyze_voices, find_voices_of
 from affectline.pipelines.recorded import analyze_recording, film_cameras
 from affectline.pipelines.session import CallConfig
-from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role, muted_spans
+from affectline.pipelines.timeline import CallTimeline, Consent, Participant, Role
 from affectline.server import (
     calls_cli,
     demo_cli,
@@ -38,6 +36,7 @@ from affectline.server import (
     recommend_cli,
     train_cli,
     tune_cli,
+    web_cli,
 )
 from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
@@ -45,6 +44,7 @@ from affectline.server.files import write_whole
 from affectline.server.look import told
 from affectline.server.mono_cli import MonoCall, RttmOut, Speakers, TurnsIn, mono_call, tell, write_turns
 from affectline.server.report import render_html
+from affectline.server.sound import to_ogg
 from affectline.server.terminal import render_terminal
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ models_cli.app.add_typer(export_cli.app, name="export")
 app.add_typer(models_cli.app, name="models")
 app.add_typer(policies_cli.app, name="policies")
 app.add_typer(train_cli.app, name="train")
+app.add_typer(web_cli.app, name="web")
 app.add_typer(learning_cli.outcomes, name="outcomes")
 app.add_typer(learning_cli.insights, name="insights")
 app.add_typer(calls_cli.calls, name="calls")
@@ -284,7 +285,7 @@ def analyze(
             if html:
                 audio = None
                 if with_audio and not isinstance(job, _Chat) and job.recording.has_sound:
-                    audio = _ogg(job.recording, timeline)
+                    audio = to_ogg(job.recording, timeline)
                 write_whole(_target(html, path, "html", several), render_html(timeline, audio=audio).encode())
             if csv:
                 _write_csv(_target(csv, path, "csv", several), timeline)
@@ -550,31 +551,6 @@ def _write_csv(path: Path, timeline: CallTimeline) -> None:
     table = StringIO(newline="")
     write_csv(timeline, table)
     write_whole(path, table.getvalue().encode())
-
-
-def _ogg(recording: Recording, timeline: CallTimeline) -> bytes:
-    """The recording as Opus in Ogg for the page's player; parties without consent and personal data are silent."""
-    heard = {p.channel for p in timeline.participants if p.consent == "granted"}
-    muted = muted_spans(timeline)
-    if recording.channels == 1:  # whoever says it, it is heard there
-        muted = {0: [span for spans in muted.values() for span in spans]}
-    buffer = BytesIO()
-    layout = "stereo" if recording.channels > 1 else "mono"
-    with av.open(buffer, "w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=48_000, layout=layout, options={"b": "24k"})
-        pending: list[np.ndarray] = []
-        for chunk in recording.chunks():
-            if chunk.channel < 2:
-                spans = muted.get(chunk.channel, ())
-                pending.append(mute(chunk, spans) if chunk.channel in heard else np.zeros_like(chunk.pcm))
-            if chunk.channel == recording.channels - 1:
-                frame = av.AudioFrame.from_ndarray(np.stack(pending), "fltp", layout)
-                frame.sample_rate = recording.rate_hz
-                frame.pts = chunk.start_sample
-                pending = []
-                container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return buffer.getvalue()
 
 
 @contextmanager

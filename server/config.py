@@ -148,22 +148,43 @@ class ServerConfig(BaseModel):
     min_group_calls: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=5, description="Figures over several calls are withheld for groups with fewer calls than this."
     )
+    web_address: str | None = Field(
+        default=None, description="Address and port of the web pages, e.g. `127.0.0.1:8080`; no pages by default."
+    )
+    web_users: Path | None = Field(
+        default=None,
+        description="YAML file with who may sign in to the web pages, written by `affectline web add-user`.",
+    )
+    web_open: bool = Field(
+        default=False,
+        description="Whoever uses this machine sees the web pages without signing in, as a supervisor; on a loopback "
+        "`web_address` only.",
+    )
+    web_secret: Annotated[SecretStr, Field(min_length=32)] | None = Field(
+        default=None,
+        description="Secret of at least 32 characters that signs sessions and links of the web pages; without one they "
+        "end when the server stops.",
+    )
+    web_behind_tls: bool = Field(
+        default=False, description="A proxy in front of the web pages speaks TLS; cookies are then sent over TLS only."
+    )
+    web_media: Path | None = Field(
+        default=None,
+        description="Folder with recordings of stored calls, named by the call's id (`ID.wav`, `ID.mp3`, …), for the "
+        "web pages to play; personal data and parties without consent are silent.",
+    )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         default=20.0, description="Seconds that running calls get to end when the server is asked to stop."
     )
 
-    @field_validator("listen")
+    @field_validator("listen", "metrics_address", "web_address")
     @classmethod
-    def _host_and_port(cls, listen: str) -> str:
-        host, _, port = listen.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-            raise ValueError("expected HOST:PORT with a port of 0 to 65535")
-        return listen
-
-    @field_validator("metrics_address")
-    @classmethod
-    def _metrics_host_and_port(cls, address: str | None) -> str | None:
-        return None if address is None else cls._host_and_port(address)
+    def _host_and_port(cls, address: str | None) -> str | None:
+        if address is not None:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+                raise ValueError("expected HOST:PORT with a port of 0 to 65535")
+        return address
 
     @field_validator("traces_endpoint")
     @classmethod
@@ -172,7 +193,7 @@ class ServerConfig(BaseModel):
             raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
         return endpoint
 
-    @field_validator("tls_cert", "tls_key", "tls_client_ca", "policies", "routing")
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "policies", "routing", "web_users")
     @classmethod
     def _readable(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_file():
@@ -212,7 +233,7 @@ class ServerConfig(BaseModel):
         except InvalidInputError as error:
             raise ValueError(str(error)) from error
 
-    @field_validator("spool_dir", "site_dir", "engine_cache")
+    @field_validator("spool_dir", "site_dir", "engine_cache", "web_media")
     @classmethod
     def _folder(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_dir():
@@ -225,6 +246,18 @@ class ServerConfig(BaseModel):
             raise ValueError("expected tls_cert and tls_key together, found one of them")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("expected tls_cert and tls_key with tls_client_ca, found neither")
+        return self
+
+    @model_validator(mode="after")
+    def _pages_are_guarded(self) -> Self:
+        if self.web_address is None:
+            return self
+        if self.web_open and self.web_users:
+            raise ValueError("expected web_users or web_open, found both")
+        if self.web_open and not _is_loopback(self.web_address):
+            raise ValueError(f"expected a loopback web_address with web_open, found {self.web_address}")
+        if not self.web_open and not self.web_users:
+            raise ValueError("expected web_users, or web_open on a loopback web_address, found neither")
         return self
 
     @model_validator(mode="after")
@@ -244,7 +277,11 @@ class ServerConfig(BaseModel):
 
     @property
     def is_loopback(self) -> bool:
-        return self.listen.rpartition(":")[0] in {"127.0.0.1", "localhost", "[::1]"}
+        return _is_loopback(self.listen)
+
+
+def _is_loopback(address: str) -> bool:
+    return address.rpartition(":")[0] in {"127.0.0.1", "localhost", "[::1]"}
 
 
 def load_config(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> ServerConfig:

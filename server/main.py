@@ -23,6 +23,7 @@ from affectline.protos.v1.routing_pb2_grpc import add_RoutingServiceServicer_to_
 from affectline.server import logs
 from affectline.server.config import ServerConfig, load_config
 from affectline.server.engine import Engine
+from affectline.server.hub import Hub
 from affectline.server.observing import observation
 from affectline.server.pace import SharedPace
 from affectline.server.services.analyze import AnalyzeService
@@ -34,6 +35,7 @@ from affectline.server.services.sessions import Opener, Sessions
 from affectline.server.services.upkeep import Upkeep
 from affectline.server.store.calls import CallStore
 from affectline.server.store.live import LiveWriter
+from affectline.server.web.serve import WebServer
 
 SERVICES = (
     analyze_pb2.DESCRIPTOR.services_by_name["AnalyzeService"].full_name,
@@ -70,9 +72,13 @@ class Server:
         self._writer = LiveWriter(self.store) if self.store else None
         self._upkeep = Upkeep(self.store, self._writer, config) if self.store and self._writer else None
         keeper = Keeper(self.store, self._writer)
-        self.analyze = AnalyzeService(self.sessions, config, keeper, self._observation.observer)
+        self.hub = Hub()
+        self.analyze = AnalyzeService(self.sessions, config, keeper, self.hub, self._observation.observer)
         jobs = self._writer.jobs if self._writer else None
         self._recordings = RecordingService(self.sessions, config, keeper, jobs)
+        self._web = WebServer(config, self.hub, self.store, lambda: self._loaded) if config.web_address else None
+        self.web_port: int | None = None
+        self._loaded = False
         self._routing = RoutingService(self.sessions, config)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
@@ -128,6 +134,8 @@ class Server:
                 jobs=lambda: self._recordings.pending,
             )
             self.metrics_port, self._close_metrics = metrics.serve(config.metrics_address)
+        if self._web:
+            self.web_port = await self._web.start()
         self._tasks = [asyncio.create_task(each.run()) for each in (self._recordings, self._upkeep) if each]
         if not config.is_loopback and not (config.tls_cert and (config.token or config.tls_client_ca)):
             log.warning("other machines can reach %s, and not both TLS and callers' identity are on", config.listen)
@@ -143,11 +151,14 @@ class Server:
             return self._observation.opener(opener)
 
         await self.sessions.load(begin)
+        self._loaded = True
         await self._report(ready=True)
 
     async def stop(self) -> None:
         """Takes nothing new, gives running calls `shutdown_grace_s` to end, and frees everything."""
         await self._health.enter_graceful_shutdown()
+        if self._web:
+            await self._web.stop()
         await self._grpc.stop(self._config.shutdown_grace_s)
         await self.analyze.drain()
         for task in self._tasks:

@@ -22,6 +22,7 @@ from affectline.protos.v1 import analyze_pb2, timeline_pb2
 from affectline.protos.v1.analyze_pb2_grpc import AnalyzeServiceServicer
 from affectline.server import wire
 from affectline.server.config import ServerConfig
+from affectline.server.hub import Hub, RunningCall
 from affectline.server.services.keeper import Keeper
 from affectline.server.services.sessions import Context, Sessions, log_failure, receive, receive_config, statuses
 from affectline.server.store.live import LiveCall
@@ -77,12 +78,13 @@ class AnalyzeService(AnalyzeServiceServicer):
     """
 
     def __init__(
-        self, sessions: Sessions, config: ServerConfig, keeper: Keeper, observer: Observer = UNOBSERVED
+        self, sessions: Sessions, config: ServerConfig, keeper: Keeper, hub: Hub, observer: Observer = UNOBSERVED
     ) -> None:
         self._observer = observer
         self._sessions = sessions
         self._config = config
         self._keeper = keeper
+        self._hub = hub
         self.running = 0
         """Calls that run now."""
         self._broken_off: set[asyncio.Task[None]] = set()
@@ -143,8 +145,11 @@ class AnalyzeService(AnalyzeServiceServicer):
         turn = Lock()
         live = self._keeper.open(details, session.timeline)
         try:
-            await self._listen(config, audio, session, turn, live, context)
-            await self._send(context, await self._sessions.run(_in_turn, turn, session.finish))
+            with self._hub.call(details.id or call.removeprefix("call "), details, config.participants) as shown:
+                await self._listen(config, audio, session, turn, live, shown, context)
+                outputs = await self._sessions.run(_in_turn, turn, session.finish)
+                shown.publish(outputs, session.received_us)
+                await self._send(context, outputs)
         except BaseException:
             if self._keeper.keeps:  # the caller is gone, fell silent or broke the protocol, or the server stops
                 task = asyncio.create_task(self._keep_broken_off(call, details, session, turn))
@@ -180,6 +185,7 @@ class AnalyzeService(AnalyzeServiceServicer):
         session: Session,
         turn: Lock,
         live: LiveCall | None,
+        shown: RunningCall,
         context: Context,
     ) -> None:
         """Takes the caller's messages until the call is over."""
@@ -218,6 +224,7 @@ class AnalyzeService(AnalyzeServiceServicer):
             outputs = await self._sessions.run(_in_turn, turn, _push, session, inputs)
             if live:
                 live.take(inputs, outputs, session.received_us)
+            shown.publish(outputs, session.received_us)
             await self._send(context, outputs)
             if picture:
                 pictures.done()

@@ -119,13 +119,15 @@ class CallFilter:
     """An utterance has all these words, in any order; "words in quotes" as they stand, wor* for a beginning."""
     demo: bool | None = None
     """Whether it was made up by `affectline demo`."""
+    hours: tuple[str, ...] = ()
+    """It began in one of these hours of the day (UTC), `00` to `23`."""
 
     def __post_init__(self) -> None:
         for name in ("started_from", "started_before"):
             at = getattr(self, name)
             if at is not None and at.tzinfo is None:
                 raise InvalidInputError(f"expected {name} with a zone, found none")
-        for name in ("queues", "products", "languages", "agent_groups", "policies"):
+        for name in ("queues", "products", "languages", "agent_groups", "policies", "hours"):
             values = getattr(self, name)
             if len(values) > MAX_VALUES:
                 raise InvalidInputError(f"expected at most {MAX_VALUES} {name}, found {len(values)}")
@@ -477,6 +479,8 @@ class Queries:
             found.append(_has(connection, SUGGESTIONS, or_(*map(_policy_is, only.policies))))
         if only.outcome is not None:
             found.append(_has(connection, OUTCOMES, *_outcome_conditions(only, only.outcome)))
+        if only.hours:
+            found.append(self._group_key("hour").in_(only.hours))
         if terms := terms_of(only.words):
             found.append(self._call_matches(connection, terms))
         return found
