@@ -37,7 +37,7 @@ STRUGGLING: Final = frozenset[Label](("sad", "anxious", "confused"))
 SHOWN_OF_REFERENCE: Final = 2
 """Last characters of a customer's reference that are shown."""
 
-Item = Utterance | Moment | Suggestion | SpeechTurn | Dynamics | Stage | Notice
+Item = Utterance | Moment | Suggestion | SpeechTurn | Dynamics | Stage | Notice | Participant
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,8 @@ class RunningCall:
                     self._suggestions[item.id] = item
                 case Stage():
                     self._place(item)
+                case Participant():
+                    self.participants = (*(p for p in self.participants if p.id != item.id), item)
             self._items.pop(key, None)  # so that it comes last
             self._items[key] = (self.version, item)
         while len(self._items) > MAX_ITEMS:
@@ -127,7 +129,8 @@ class RunningCall:
         self._stages[stage.id] = stage
 
     def _row_now(self) -> WallRow:
-        customers = {p.id for p in self.participants if p.role == "customer"} or {p.id for p in self.participants}
+        customers = {p.id for p in self.participants if p.role == "customer"}
+        customers = customers or {p.id for p in self.participants if p.role != "agent"}
         from_us = max(0, self.received_us - WALL_SPAN_US)
         moments: list[Moment] = []
         for _, item in reversed(self._items.values()):
@@ -235,7 +238,7 @@ def _key(item: object) -> tuple[str, str] | None:
     match item:
         case Utterance(final=False):
             return "partial", item.participant  # the words of now, until the utterance is whole
-        case Utterance() | Moment() | Suggestion() | Stage():
+        case Utterance() | Moment() | Suggestion() | Stage() | Participant():
             return kind, item.id
         case SpeechTurn():
             return kind, f"{item.participant} {item.span.start_us}"

@@ -560,6 +560,25 @@ def test_a_running_call_grows_holds_still_when_asked_and_ends(visit, pages: Page
     page.wait_for_selector("text=This call is over.")
 
 
+def test_voices_of_one_channel_are_shown_as_they_become_known(visit, pages: Pages) -> None:
+    timeline = sample_timeline()
+    context = pages.server.hub.call("mono", CallDetails("mono"), ())
+    call = pages.call(context.__enter__)
+    page = visit("/live/mono")
+    pages.call(lambda: call.publish([replace(p, role="other") for p in timeline.participants], 5_000_000))
+    early = [u for u in timeline.utterances if u.span.end_us <= 60_000_000]
+    moments = [m for m in timeline.moments if m.span.end_us <= 60_000_000]
+    pages.call(lambda: call.publish([*early, *moments], 60_000_000))
+    page.locator(".said").nth(len(early) - 1).wait_for()
+    pages.call(lambda: call.publish(list(timeline.participants), 61_000_000))
+    until(page, "document.getElementById('columns').innerText.includes('Agent')")
+    assert page.locator("#columns span").all_inner_texts() == ["Customer", "Agent"]
+    sides = [("right" in (node.get_attribute("class") or "")) for node in page.locator(".said").all()]
+    assert sides == [u.participant == "agent" for u in early]
+    assert "angry" in page.locator("#mood").inner_text()
+    ended(pages, context)
+
+
 def test_the_newest_words_are_shown_before_they_are_final(visit, pages: Pages) -> None:
     utterance = sample_timeline().utterances[1]
     call, context = running(pages, "partial")

@@ -145,7 +145,8 @@ class AnalyzeService(AnalyzeServiceServicer):
         turn = Lock()
         live = self._keeper.open(details, session.timeline)
         try:
-            with self._hub.call(details.id or call.removeprefix("call "), details, config.participants) as shown:
+            known = () if isinstance(config, MonoConfig) else config.participants  # voices are told when they are known
+            with self._hub.call(details.id or call.removeprefix("call "), details, known) as shown:
                 await self._listen(config, audio, session, turn, live, shown, context)
                 outputs = await self._sessions.run(_in_turn, turn, session.finish)
                 shown.publish(outputs, session.received_us)

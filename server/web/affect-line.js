@@ -98,7 +98,7 @@ function affectLine(source, state, on) {
 
   function layOut() {
     const width = $("chart").clientWidth, narrow = width < NARROW_PX, left = narrow ? 0 : 128;
-    const heights = { axis: 22, stage: call.stages.length ? 34 : 0, valence: narrow ? 150 : 190, emotion: 36, face: filmed.has(state.hero) ? 22 : 0, arousal: 72, speaks: TRACK_PX * parties.length,
+    const heights = { axis: 22, stage: call.stages.length ? 34 : 0, valence: narrow ? 150 : 190, emotion: 36, face: filmed.has(state.hero) ? 22 : 0, arousal: 72, speaks: TRACK_PX * Math.max(1, parties.length),
       markers: 23 * Math.min(PIN_LANES, call.suggestions.length), loudness: written ? 0 : 52 };
     const rows = {};
     let y = 0;
@@ -202,7 +202,7 @@ function affectLine(source, state, on) {
   function drawCaptions() {
     const { stage, valence, emotion, face, arousal, speaks, markers, loudness } = box.rows;
     const feels = written ? "Reads" : face ? "Seems" : "Sounds";
-    const captions = [[stage, "Stage"], [valence, `${nameOf(state.hero)} valence`], [emotion, feels], [face, "Face"], [markers, "Markers"], [loudness, "Loudness"]];
+    const captions = [[stage, "Stage"], [valence, state.hero ? `${nameOf(state.hero)} valence` : "Valence"], [emotion, feels], [face, "Face"], [markers, "Markers"], [loudness, "Loudness"]];
     if (box.narrow) {
       captions.push([arousal, written ? "Arousal" : "Arousal ―  stress ┄  (band: usual arousal)"], [speaks, `${parties.map((p) => nameOf(p.id)).join(", ")} ${verb}`]);
       for (const [row, text] of captions) if (row) write(text, 0, row.top - 8, { colour: ink.ink, ...strong });

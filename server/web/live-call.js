@@ -9,7 +9,7 @@ function liveCall(meta) {
     vocal: [], dynamics: [], stages: [], notices: [], feedback: [], facts: [], snapshots: [], changes: [], scores: [], interruptions: [],
     summary: { lines: [], highlights: [] } };
   let call = indexCall(source), held = false, over = false;
-  const hero = call.partyIds[0];
+  let hero = call.partyIds[0]; // nobody yet, where voices are still to be told apart
   const state = { at: 0, hero, who: hero, from: 0, to: 60e6, suggestion: null };
   const kept = { moments: new Map(), utterances: new Map(), suggestions: new Map(), stages: new Map(), speech: new Map(), notices: new Set() };
   const said = new Map(), partial = new Map();
@@ -148,8 +148,25 @@ function liveCall(meta) {
     $("now").textContent = `${clock(held ? state.at : source.received_us ?? 0)}${held ? " held" : ""}`;
   }
 
+  /** Voices that share one channel become known while the call runs, and who they are still later. */
+  function meet(participants) {
+    const known = new Map([...source.participants, ...participants].map((p) => [p.id, p]));
+    source.participants = [...known.values()];
+    call = indexCall(source);
+    const whose = state.who === hero;
+    state.hero = hero = call.partyIds[0];
+    if (whose) state.who = hero;
+    showColumns();
+    said.clear();
+    $("transcript").replaceChildren();
+    showSaid([...kept.utterances.values()]);
+  }
+  const showColumns = () =>
+    $("columns").replaceChildren(...call.parties.slice(0, 2).map((p) => el("span", { textContent: call.nameOf(p.id) })));
+
   function take(news) {
     source.received_us = Math.max(source.received_us ?? 0, news.received_us);
+    if (news.participants.length) meet(news.participants);
     for (const s of news.stages) {
       for (const [id, other] of kept.stages) if (id !== s.id && other.span.start_us > s.span.start_us) kept.stages.delete(id);
       kept.stages.set(s.id, s);
@@ -183,7 +200,7 @@ function liveCall(meta) {
     showFacts();
   }
 
-  $("columns").append(...call.parties.slice(0, 2).map((p) => el("span", { textContent: call.nameOf(p.id) })));
+  showColumns();
   $("fit").onclick = () => { hold(true); line.show(0, source.duration_us); };
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && held) hold(false);

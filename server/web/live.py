@@ -11,7 +11,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from affectline.pipelines.timeline import Dynamics, Moment, Notice, SpeechTurn, Stage, Suggestion, Utterance
+from affectline.pipelines.timeline import (
+    Dynamics,
+    Moment,
+    Notice,
+    Participant,
+    SpeechTurn,
+    Stage,
+    Suggestion,
+    Utterance,
+)
 from affectline.server.hub import Hub, Item, RunningCall, masked
 from affectline.server.web.access import AccessError, User
 from affectline.server.web.pages import call_link
@@ -32,6 +41,7 @@ class LiveItems:
     """What changed in a call, as in its timeline."""
 
     received_us: int
+    participants: list[Participant] = field(default_factory=list)
     utterances: list[Utterance] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     suggestions: list[Suggestion] = field(default_factory=list)
@@ -44,6 +54,7 @@ class LiveItems:
     def of(cls, received_us: int, items: Iterable[Item]) -> "LiveItems":
         found = cls(received_us)
         lists: dict[type, list[Any]] = {
+            Participant: found.participants,
             Utterance: found.utterances,
             Moment: found.moments,
             Suggestion: found.suggestions,
