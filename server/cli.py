@@ -431,7 +431,7 @@ def _fetch_missing() -> None:
     """The first run on a machine fetches the default models."""
     if names := models_cli.missing():
         Console(stderr=True).print("Fetching the models, once (about 255 MB) …", style="bold")
-        models_cli.pull(names)
+        models_cli.fetch(names, err=True)
 
 
 def _taken_as_customer(recording: Recording, channels: str | None) -> bool:

@@ -36,11 +36,16 @@ STATE_STYLE = {"ready": "green", "missing": "dim", "outdated": "yellow", "damage
 @app.command()
 def pull(names: Names = None, from_path: From = None) -> None:
     """Fetch, verify and convert weights. Does nothing for models that are ready."""
+    fetch(names, from_path)
+
+
+def fetch(names: list[str] | None, from_path: Path | None = None, *, err: bool = False) -> None:
+    """As `pull`; err: what is ready is told on standard error, where another command's result goes to the output."""
     store = Store(default_root())
     with one_sentence(), _Bars() as bars:
         for artifact in _artifacts(names):
             folder = store.pull(artifact, from_path=from_path, progress=bars.show)
-            bars.say(f"{artifact.name}: ready in {folder}")
+            bars.say(f"{artifact.name}: ready in {folder}", err=err)
 
 
 def missing() -> list[str]:
@@ -163,7 +168,7 @@ class _Bars:
         self._progress.update(self._task, completed=done_bytes)
         self._progress.tasks[0].total = total_bytes or None  # `update` takes None for "as before"
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, *, err: bool = False) -> None:
         self._progress.stop()
-        typer.echo(line)
+        typer.echo(line, err=err)
         self._progress.start()

@@ -30,6 +30,7 @@ TIMED: Final[Mapping[Task, tuple[str, ...]]] = {
     "text_affect": ("estimate",),
     "face_detector": ("detect",),
     "expression": ("estimate",),
+    "speaker_encoder": ("embed",),
 }
 """What is timed of each kind of model; of the gate, the streams that it opens."""
 FIELDS: Final[Mapping[Task, str]] = {
@@ -40,6 +41,7 @@ FIELDS: Final[Mapping[Task, str]] = {
     "text_affect": "text",
     "face_detector": "face_detector",
     "expression": "expression",
+    "speaker_encoder": "speakers",
 }
 """Task -> its place in a session's ModelSet."""
 AHEAD_S: Final = 1.0
