@@ -15,7 +15,11 @@ class Pace(Protocol):
         ...
 
     def affords(self, work: Work) -> bool:
-        """Whether there is time for work that a call can do without; `final` always."""
+        """Whether there is time now for work that a call can do without; `final` always."""
+        ...
+
+    def left_out(self, work: Work) -> None:
+        """For want of time, work was not done."""
         ...
 
 
@@ -27,6 +31,9 @@ class Unhurried:
 
     def affords(self, work: Work) -> bool:
         return True
+
+    def left_out(self, work: Work) -> None:
+        pass
 
 
 UNHURRIED: Final[Pace] = Unhurried()

@@ -607,6 +607,8 @@ class CallSession:
         if language in self._models.text.languages:
             return False
         self._untranslated = not self._pace.affords("translation")
+        if self._untranslated:
+            self._pace.left_out("translation")
         return not self._untranslated
 
     def _partial(self, party: _Party, start_frame: int, end_frame: int) -> Iterator[Output]:
@@ -615,11 +617,14 @@ class CallSession:
         spoken_us, waited_us = now_us - start_us, now_us - max(party.partial_us, start_us)
         if spoken_us < MIN_PARTIAL_US or waited_us < max(PARTIAL_EVERY_US, PARTIAL_SHARE * spoken_us):
             return
-        party.partial_us = now_us
         if not self._pace.affords("partial"):
-            message = "There is more to do than time for it: some partial results are left out."
-            yield from self._notice("partials_skipped", message)
+            if waited_us >= 2 * PARTIAL_EVERY_US:
+                party.partial_us = now_us
+                self._pace.left_out("partial")
+                message = "There is more to do than time for it: some partial results are left out."
+                yield from self._notice("partials_skipped", message)
             return
+        party.partial_us = now_us
         with self._pace.turn("partial"):
             yield from self._tell_partial(party, start_frame, end_frame)
 

@@ -252,6 +252,8 @@ async def serve(config: ServerConfig, load: Callable[[], Opener]) -> None:
 def run(config: ServerConfig) -> None:
     """Serves with the models in the store until asked to stop; raises AffectlineError."""
     logs.configure(config.log_format)
+    # A thread that comes back from a network, a few milliseconds long, would wait 5 ms for the interpreter.
+    sys.setswitchinterval(0.0005)
 
     def load() -> Opener:
         return Engine(

@@ -122,6 +122,7 @@ class AnalyzeService(AnalyzeServiceServicer):
         if self.running >= self._config.max_calls:
             raise CapacityError(f"expected at most {self._config.max_calls} calls, found one more")
         if self.running and not self._sessions.pace.affords("call"):
+            self._sessions.pace.left_out("call")
             raise CapacityError("expected time for one more call, found that results of the running ones come late")
         self.running += 1
         started_s = monotonic()
