@@ -466,6 +466,8 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "onset": (("onset",), onset),
     "face": (("face", "face_stream"), face),
     "store": (("store",), store),
+    "load": (("load",), load),
+    "load-interim": (("load_interim",), load),
     "diarization": (("diarization",), diarization),
     "roles": (("diarization",), roles),
 }
