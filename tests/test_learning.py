@@ -50,7 +50,6 @@ from .test_grpc import (  # noqa: F401 - fixtures
     wav,
     write_to,
 )
-from .test_report import browser  # noqa: F401 - fixture
 
 pytestmark = pytest.mark.unit
 
@@ -476,7 +475,7 @@ def test_figures_are_json_with_the_same_counts() -> None:
     assert 0 < first["p_value"] <= first["q_value"] < 0.05
 
 
-def test_the_page_runs_nothing_and_shows_every_finding(browser, tmp_path: Path) -> None:  # noqa: F811
+def test_the_page_runs_nothing_and_shows_every_finding(browser, tmp_path: Path) -> None:
     file = tmp_path / "insights.html"
     file.write_text(render_insights_html(insights(reviewed())), encoding="utf-8")
     assert "<script" not in file.read_text()
