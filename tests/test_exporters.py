@@ -93,31 +93,23 @@ def test_webvtt_names_voices_and_escapes_texts() -> None:
     assert "&lt;i&gt;&amp;amp;&lt;/i&gt;" in text
 
 
-def test_webvtt_plays_in_a_browser(tmp_path: Path) -> None:
+def test_webvtt_plays_in_a_browser(browser: Any) -> None:
     """A real parser of the format: Chromium's."""
-    from .test_report import CHROMIUM
-
-    if CHROMIUM is None:
-        pytest.skip("no browser")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_content("<video></video>")
-        found = page.evaluate(
-            """async text => {
-                const track = document.createElement("track");
-                track.src = URL.createObjectURL(new Blob([text], {type: "text/vtt"}));
-                track.default = true;
-                document.querySelector("video").append(track);
-                track.track.mode = "hidden";
-                await new Promise((yes, no) => { track.onload = yes; track.onerror = no; });
-                return [...track.track.cues].map(cue => [cue.id, cue.startTime, cue.getCueAsHTML().textContent]);
-            }""",
-            written("webvtt", said(HOSTILE)),
-        )
-        browser.close()
+    page = browser.new_page()
+    page.set_content("<video></video>")
+    found = page.evaluate(
+        """async text => {
+            const track = document.createElement("track");
+            track.src = URL.createObjectURL(new Blob([text], {type: "text/vtt"}));
+            track.default = true;
+            document.querySelector("video").append(track);
+            track.track.mode = "hidden";
+            await new Promise((yes, no) => { track.onload = yes; track.onerror = no; });
+            return [...track.track.cues].map(cue => [cue.id, cue.startTime, cue.getCueAsHTML().textContent]);
+        }""",
+        written("webvtt", said(HOSTILE)),
+    )
+    page.close()
     assert len(found) == len(sample_timeline().utterances)
     assert (found[1][0], found[1][1]) == ("u1", 5.6)
     assert " ".join(found[1][2].split()) == " ".join(HOSTILE.split())
