@@ -3,6 +3,8 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, Protocol
 
+Reading = Literal["final", "partial"]
+"""What takes turns: an utterance's final results, and the partial ones before."""
 Work = Literal["final", "partial", "translation", "picture"]
 """An utterance's final results, the partial ones before, their translation to English, the look at a picture."""
 
@@ -10,7 +12,7 @@ Work = Literal["final", "partial", "translation", "picture"]
 class Pace(Protocol):
     """Shared by the calls that run at a time; called from their threads."""
 
-    def turn(self, work: Work) -> AbstractContextManager[None]:
+    def turn(self, work: Reading) -> AbstractContextManager[None]:
         """Waits for a place; heavy work is done within."""
         ...
 
@@ -26,7 +28,7 @@ class Pace(Protocol):
 class Unhurried:
     """One call has the machine for itself."""
 
-    def turn(self, work: Work) -> AbstractContextManager[None]:
+    def turn(self, work: Reading) -> AbstractContextManager[None]:
         return nullcontext()
 
     def affords(self, work: Work) -> bool:

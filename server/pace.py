@@ -9,7 +9,7 @@ from time import monotonic, thread_time
 from typing import Final, Literal
 
 from affectline.models.observer import UNOBSERVED, Observer
-from affectline.pipelines.pace import Work
+from affectline.pipelines.pace import Reading, Work
 
 Kind = Work | Literal["call"]
 
@@ -22,8 +22,8 @@ CALM: Final = 0.6
 """It is done again when they are held up less than this part of the limit."""
 MEMORY_S: Final = 5.0
 """What held one up counts for so long."""
-_RANKS: Final[Mapping[Work, int]] = {"final": 0, "translation": 0, "partial": 1, "picture": 2}
-_RECORDED: Final = 3
+_RANKS: Final[Mapping[Reading, int]] = {"final": 0, "partial": 1}
+_RECORDED: Final = 2
 """Recordings wait for every live call."""
 
 
@@ -60,12 +60,6 @@ class SharedPace:
         self._left_out: set[Kind] = set()
         self.live = _LivePace(self)
         self.recorded = _RecordedPace(self)
-
-    @property
-    def lag_s(self) -> float:
-        """The longest that a final result of a live call was held up lately, or has been waiting for its turn."""
-        with self._changed:
-            return self._lag_s()
 
     def affords(self, kind: Kind) -> bool:
         """False from the kind's limit on, until the lag is well below it again.
@@ -118,6 +112,7 @@ class SharedPace:
                 self._changed.notify_all()
 
     def _lag_s(self) -> float:
+        """The longest that a final result of a live call was held up lately, or has been waiting for its turn."""
         now_s = self._clock()
         self._held_up = [(at_s, lost_s) for at_s, lost_s in self._held_up if at_s > now_s - MEMORY_S]
         return max((*(now_s - s for s in self._finals.values()), *(lost_s for _, lost_s in self._held_up)), default=0.0)
@@ -127,7 +122,7 @@ class _LivePace:
     def __init__(self, shared: SharedPace) -> None:
         self._shared = shared
 
-    def turn(self, work: Work) -> AbstractContextManager[None]:
+    def turn(self, work: Reading) -> AbstractContextManager[None]:
         return self._shared.turn(work, _RANKS[work])
 
     def affords(self, work: Work) -> bool:
@@ -143,7 +138,7 @@ class _RecordedPace:
     def __init__(self, shared: SharedPace) -> None:
         self._shared = shared
 
-    def turn(self, work: Work) -> AbstractContextManager[None]:
+    def turn(self, work: Reading) -> AbstractContextManager[None]:
         return self._shared.turn("recorded", _RECORDED)
 
     def affords(self, work: Work) -> bool:
