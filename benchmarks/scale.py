@@ -1,12 +1,12 @@
 """What a call costs, by how many run at the same time and by how long it is: flat, or does it grow?
 
-    python -m benchmarks.scale [--calls N …] [--minutes M …] [--data DIR] [--speed X] [--json FILE]
+    python -m benchmarks.scale [--calls N …] [--seconds S] [--minutes M …] [--data DIR] [--json FILE]
 
-Each size gets a server of its own, warmed up. Calls are as long as the recording, from another place in it each, so
-that every size analyses the same sound; they are sent as fast as the server takes them (flow control), or at --speed
-times real time. Cost is the server's user and system time, which other programs on the machine hardly change. Memory is
-its highest above that before the calls, per call. A long call is the same recording over and over, and costs are told
-per minute of it; its memory is told by the hour, from a line through all lengths.
+Each size gets a server of its own, warmed up. By number, calls run in real time, from another place in the recording
+each. By length, a single call is the recording over and over, sent as fast as the server takes it (flow control). Cost
+is the server's user and system time, which other programs on the machine hardly change, per minute of call. Memory is
+the server's highest: a line through all numbers tells what one call more takes, beyond what the server needs to work at
+all; a line through all lengths what an hour more takes.
 """
 
 import argparse
@@ -23,7 +23,8 @@ from benchmarks.load import Plan, callers, read_calls, token, warm_up
 from benchmarks.serving import Watch, serving
 
 CALLS: Final = (4, 8, 12, 16, 20, 24)
-MINUTES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+SECONDS: Final = 120.0
+MINUTES: Final = (4.0, 15.0, 60.0, 240.0)
 FLAT: Final = 0.1
 """Costs so far around their mean count as flat."""
 PATIENCE_S: Final = 3_600.0
@@ -51,7 +52,6 @@ def measure(plan: Plan, speed: float | None) -> dict[str, Any]:
         "cpu_s_per_call_minute": round((after.cpu_s - before.cpu_s) / minutes, 3),
         "rss_before_mb": round(before.rss_mb, 1),
         "rss_peak_mb": round(peak_mb, 1),
-        "rss_per_call_mb": round((peak_mb - before.rss_mb) / plan.calls, 2),
         "times_real_time": round(plan.calls * plan.seconds / took_s, 2),
         "threads": max(each.threads for each in watch.seen),
     }
@@ -65,13 +65,18 @@ def spread(costs: Sequence[float]) -> float:
     return max(abs(cost - mean) for cost in costs) / mean
 
 
+def slope(rows: Sequence[dict[str, Any]], of: str) -> float:
+    """MB of memory for one more of it: least squares."""
+    return float(np.polyfit([row[of] for row in rows], [row["rss_peak_mb"] for row in rows], 1)[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a call costs, by their number and by their length.")
     parser.add_argument("--calls", type=int, nargs="*", default=list(CALLS), metavar="N", help="%(default)s")
     parser.add_argument("--minutes", type=float, nargs="*", default=list(MINUTES), metavar="M", help="%(default)s")
     folder = Path("examples")
     parser.add_argument("--data", type=Path, default=folder, metavar="DIR", help="recordings; %(default)s when absent")
-    parser.add_argument("--speed", type=float, metavar="X", help="times real time; as fast as it goes when absent")
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="length of many calls; %(default)s")
     parser.add_argument(
         "--interim", action=argparse.BooleanOptionalAction, default=True, help="ask for interim results"
     )
@@ -84,8 +89,8 @@ def main() -> None:
     def plan(calls: int, seconds: float) -> Plan:
         return Plan(calls, seconds, args.interim, "en", (100,), (sound,), PATIENCE_S)
 
-    by_number = [measure(plan(calls, whole_s), args.speed) for calls in args.calls]
-    by_length = [measure(plan(1, round(m * 60 / whole_s) * whole_s or whole_s), args.speed) for m in args.minutes]
+    by_number = [measure(plan(calls, args.seconds), 1.0) for calls in args.calls]
+    by_length = [measure(plan(1, round(m * 60 / whole_s) * whole_s or whole_s), None) for m in args.minutes]
     results: dict[str, Any] = {
         "data": {"name": args.data.name, "recording": sound.name, "seconds": round(whole_s, 1), "left_out": left_out},
         "interim_results": args.interim,
@@ -98,10 +103,12 @@ def main() -> None:
             found = spread([row["cpu_s_per_call_minute"] for row in rows])
             results[f"spread_by_{name}"] = headline[f"cost_within_by_{name}"] = round(found, 3)
             results[f"flat_by_{name}"] = found <= FLAT
+    if len(by_number) > 1:
+        headline["rss_mb_per_call"] = results["rss_mb_per_call"] = round(slope(by_number, "calls"), 2)
     if len(by_length) > 1:
-        hours = [row["minutes"] / 60 for row in by_length]
-        slope = float(np.polyfit(hours, [row["rss_peak_mb"] for row in by_length], 1)[0])
-        headline["rss_mb_per_hour_of_call"] = results["rss_mb_per_hour_of_call"] = round(slope, 1)
+        headline["rss_mb_per_hour_of_call"] = results["rss_mb_per_hour_of_call"] = round(
+            60 * slope(by_length, "minutes"), 1
+        )
     costs = [row["cpu_s_per_call_minute"] for row in (*by_number, *by_length)]
     headline["cpu_s_per_call_minute"] = round(float(np.mean(costs)), 2)
     report("scale", results, headline, args.json)

