@@ -16,12 +16,13 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from affectline.pipelines.outcomes import CallDetails, Outcome
 from affectline.protos.v1 import calls_pb2, timeline_pb2
 from affectline.protos.v1.calls_pb2_grpc import CallServiceStub
-from affectline.server import wire, wire_calls
+from affectline.server import wire
 from affectline.server.exporters import EXPORTERS
 from affectline.server.exports import from_json
 from affectline.server.services import calls as service
 from affectline.server.store.calls import CallStore
 from affectline.server.store.tables import TIMELINES
+from affectline.server.wire import calls as wire_calls
 
 from .sample_timeline import empty_timeline, sample_timeline
 from .test_grpc import Launch, config, details, launch, sound  # noqa: F401 - fixtures

@@ -15,11 +15,12 @@ import grpc
 from affectline.models.errors import CapacityError
 from affectline.protos.v1 import calls_pb2
 from affectline.protos.v1.calls_pb2_grpc import CallServiceServicer
-from affectline.server import wire, wire_calls
+from affectline.server import wire
 from affectline.server.exporters import exporter
 from affectline.server.services.sessions import Context, StatusError, statuses
 from affectline.server.store.calls import CallStore, DamagedCallError, NotStoredError
 from affectline.server.store.query import MAX_COUNTED, MAX_PAGE_SIZE, MIN_GROUP_CALLS, CallFilter, CallRow, Queries
+from affectline.server.wire import calls as wire_calls
 
 QUERY_THREADS: Final = 4
 """Questions that are worked on at once, on threads of their own: running calls are written meanwhile."""

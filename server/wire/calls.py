@@ -1,4 +1,4 @@
-"""Between protobuf and questions to the store, with their answers; wire.py has the calls themselves."""
+"""Between protobuf and questions to the store, with their answers; the other modules have the calls themselves."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -25,14 +25,9 @@ from affectline.server.store.query import (
     LabelTime,
     Order,
 )
-from affectline.server.wire import (
-    EMOTIONS,
-    END_OF_TIME_S,
-    MAX_CALL_ID_CHARACTERS,
-    OUTCOME_KINDS,
-    STAGES,
-    MessageError,
-)
+from affectline.server.wire.checks import END_OF_TIME_S, MessageError
+from affectline.server.wire.names import EMOTIONS, OUTCOME_KINDS, STAGES
+from affectline.server.wire.requests import MAX_CALL_ID_CHARACTERS
 
 STATES: Final[dict[CallState, calls_pb2.CallState.ValueType]] = {
     "running": calls_pb2.CALL_STATE_RUNNING,
@@ -69,7 +64,6 @@ FORMATS: Final = {
     calls_pb2.EXPORT_FORMAT_HTML: "html",
 }
 T = TypeVar("T")
-
 EXPORT_PIECE_BYTES: Final = 256 * 1024
 
 
