@@ -30,7 +30,7 @@ def to_parquet(timeline: CallTimeline) -> bytes:
     text = pa.dictionary(pa.int32(), pa.string())
     weight = pa.struct([("modality", pa.string()), ("weight", pa.float64())])
     reason = pa.struct([("modality", pa.string()), ("reason", pa.string())])
-    numbers = ("probability", "valence", "arousal", "dominance", "stress", "level_dbfs", "speech_ratio")
+    numbers = ("probability", "valence", "arousal", "dominance", "stress", "anger", "level_dbfs", "speech_ratio")
     schema = pa.schema(
         [
             ("moment", pa.string()),
@@ -72,6 +72,7 @@ def _rows(timeline: CallTimeline) -> list[dict[str, Any]]:
             "arousal": moment.affect.arousal,
             "dominance": moment.affect.dominance,
             "stress": moment.stress,
+            "anger": moment.anger,
             "level_dbfs": moment.level_dbfs,
             "speech_ratio": moment.speech_ratio,
             "contributors": [{"modality": each.modality, "weight": each.weight} for each in moment.contributors],

@@ -74,6 +74,12 @@ def test_csv_leaves_empty_what_is_not_known() -> None:
         assert row["absent"] == "voice: no consent; text: no consent"
 
 
+def test_csv_tells_how_far_a_voice_turned_angry() -> None:
+    first, *others = sample_timeline().moments
+    rows = table(replace(sample_timeline(), moments=(replace(first, anger=0.625), *others)))
+    assert rows[0]["anger"] == "0.625"
+
+
 def test_csv_texts_never_start_a_formula() -> None:
     rows = table(replace(sample_timeline(), name='=HYPERLINK("http://x")'))
     assert {row["call"] for row in rows} == {'\'=HYPERLINK("http://x")'}
