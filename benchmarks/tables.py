@@ -470,6 +470,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "load": (("load",), load),
     "load-interim": (("load_interim",), load),
     "scale": (("scale",), scale),
+    "scale-length": (("scale_length",), scale),
     "soak": (("soak",), soak),
     "peers": (("peers",), peers),
     "diarization": (("diarization",), diarization),
