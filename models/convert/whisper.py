@@ -101,14 +101,6 @@ def _heads(g: Graph, x: str, order: tuple[int, ...] = (0, 2, 1, 3)) -> str:
     return str(g.op("Transpose", g.op("Reshape", x, g.const([0, 0, -1, HEAD_WIDTH])), perm=order))
 
 
-def _attend(g: Graph, q: str, k_t: str, v: str, mask: str | None = None) -> tuple[str, str]:
-    """q [b, h, n, 64], k_t [b, h, 64, m], v [b, h, m, 64] -> ([b, n, width], probabilities [b, h, n, m])."""
-    scores = g.op("MatMul", g.op("Mul", q, g.const(HEAD_WIDTH**-0.5)), k_t)
-    probabilities = g.op("Softmax", g.op("Add", scores, mask) if mask else scores, axis=-1)
-    mixed = g.op("Transpose", g.op("MatMul", probabilities, v), perm=(0, 2, 1, 3))
-    return g.op("Reshape", mixed, g.const([0, 0, -1])), probabilities
-
-
 def _feed_forward(g: Graph, tensors: Tensors, x: str, name: str) -> str:
     hidden = g.op("Gelu", _linear(g, tensors, _norm(g, tensors, x, name), f"{name}/linear_0"))
     return str(g.op("Add", x, _linear(g, tensors, hidden, f"{name}/linear_1")))
@@ -175,6 +167,16 @@ def _cross(g: Graph, tensors: Tensors) -> Graph:
     return g
 
 
+def _scaled(tensors: Tensors) -> Tensors:
+    """The decoder's queries hold the scale of its scores: exact, as a power of two, and a plain product is faster."""
+    scaled = dict(tensors)
+    for name in tensors:
+        if name.startswith("decoder/") and "attention/linear_0/" in name:  # queries come first
+            scaled[name] = tensors[name].astype(np.float32)
+            scaled[name][: tensors["encoder/conv1/bias"].shape[0]] *= HEAD_WIDTH**-0.5
+    return scaled
+
+
 def _decoder(g: Graph, tensors: Tensors, alignment_heads: Sequence[tuple[int, int]]) -> Graph:
     """One step over any number of new tokens, given what came before.
 
@@ -182,6 +184,7 @@ def _decoder(g: Graph, tensors: Tensors, alignment_heads: Sequence[tuple[int, in
     Outputs: logits [batch, new, vocabulary]; alignment [batch, len(alignment_heads), new, n], the
     cross-attention of the heads that follow the words' times; k_i, v_i [batch, heads, past + new, 64].
     """
+    tensors = _scaled(tensors)
     embeddings = tensors["decoder/embeddings/weight"]
     vocabulary, width = embeddings.shape
     heads = width // HEAD_WIDTH
@@ -197,30 +200,27 @@ def _decoder(g: Graph, tensors: Tensors, alignment_heads: Sequence[tuple[int, in
         for i in range(layers)
     ]
     past_length = g.op("Shape", past[0][0], start=2, end=3)
-    new_length = g.op("Shape", tokens, start=1, end=2)
-    length = g.op("Add", past_length, new_length)
-    # Positions of the new tokens, and the causal mask [new, past + new]: 0 where a token may look, -1e9 ahead of it.
-    zero, one = g.const(np.int64(0)), g.const(np.int64(1))
-    reach = g.op("Range", g.op("Squeeze", past_length), g.op("Squeeze", length), one)
-    places = g.op("Range", zero, g.op("Squeeze", length), one)
-    ahead = g.op("Less", g.op("Unsqueeze", reach, g.const([1])), g.op("Unsqueeze", places, g.const([0])))
-    mask = g.op("Where", ahead, g.const(-1e9), g.const(0.0))
-
+    length = g.op("Add", past_length, g.op("Shape", tokens, start=1, end=2))
     table = g.const(embeddings.astype(np.float16))
     x = g.op("Cast", g.op("Gather", table, tokens), to=g.element)
     positions = g.const(tensors["decoder/position_encodings/encodings"].astype(np.float32))
     x = g.op("Add", x, g.op("Slice", positions, past_length, length))
-    attention_of_layer: dict[int, str] = {}
+    attention_of_layer: list[str] = []
     for layer in range(layers):
         name = f"decoder/layer_{layer}"
         qkv = _linear(g, tensors, _norm(g, tensors, x, f"{name}/self_attention"), f"{name}/self_attention/linear_0")
         q, k, v = g.op("Split", qkv, outputs=3, axis=2, num_outputs=3)
-        k = g.op("Concat", past[layer][0], _heads(g, k), axis=2)
-        v = g.op("Concat", past[layer][1], _heads(g, v), axis=2)
-        mixed, _ = _attend(g, _heads(g, q), g.op("Transpose", k, perm=(0, 1, 3, 2)), v, mask)
+        mixed, k, v = g.op(
+            "MultiHeadAttention", q, k, v, "", "", "", *past[layer], outputs=3, domain="com.microsoft", num_heads=heads,
+            scale=1.0, unidirectional=1,
+        )  # fmt: skip
         x = g.op("Add", x, _linear(g, tensors, mixed, f"{name}/self_attention/linear_1"))
         q = _linear(g, tensors, _norm(g, tensors, x, f"{name}/attention"), f"{name}/attention/linear_0")
-        mixed, attention_of_layer[layer] = _attend(g, _heads(g, q), *cross[layer])
+        cross_k, cross_v = cross[layer]
+        attention = g.op("Softmax", g.op("MatMul", _heads(g, q), cross_k), axis=-1)
+        mixed = g.op("Transpose", g.op("MatMul", attention, cross_v), perm=(0, 2, 1, 3))
+        mixed = g.op("Reshape", mixed, g.const([0, 0, -1]))
+        attention_of_layer.append(attention)
         x = g.op("Add", x, _linear(g, tensors, mixed, f"{name}/attention/linear_2"))
         x = _feed_forward(g, tensors, x, f"{name}/ffn")
         g.output(k, f"k_{layer}", ("batch", heads, "length", HEAD_WIDTH))

@@ -1,0 +1,102 @@
+"""The decoder's graph, with random weights in float32: what a token hears of the others, however they are fed."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affectline.models.convert import whisper as conversion
+from affectline.models.convert.graph import Graph
+from affectline.models.runtime import Runtime
+from affectline.models.signals import F32
+from affectline.models.zoo.whisper import _Stepper
+
+pytestmark = pytest.mark.integration
+
+WIDTH, LAYERS, VOCABULARY, FRAMES = 128, 2, 50, 30
+HEADS = WIDTH // conversion.HEAD_WIDTH
+TOKENS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 35]
+RNG = np.random.default_rng(0)
+
+
+def random(*dims: int) -> F32:
+    return RNG.normal(0, 2 / np.sqrt(dims[-1]), dims).astype(np.float32)
+
+
+def weights() -> conversion.Tensors:
+    tensors: conversion.Tensors = {
+        "encoder/conv1/bias": random(WIDTH),
+        "decoder/embeddings/weight": random(VOCABULARY, WIDTH),
+        "decoder/position_encodings/encodings": random(len(TOKENS), WIDTH),
+    }
+    linears = {
+        "self_attention": {"linear_0": (3, 1), "linear_1": (1, 1)},
+        "attention": {"linear_0": (1, 1), "linear_2": (1, 1)},
+        "ffn": {"linear_0": (4, 1), "linear_1": (1, 4)},
+    }
+    norms = ["decoder", *(f"decoder/layer_{layer}/{part}" for layer in range(LAYERS) for part in linears)]
+    for name in norms:
+        tensors |= {f"{name}/layer_norm/gamma": random(WIDTH) + 1, f"{name}/layer_norm/beta": random(WIDTH)}
+        for linear, (rows, columns) in linears.get(name.rpartition("/")[2], {}).items():
+            tensors[f"{name}/{linear}/weight"] = random(rows * WIDTH, columns * WIDTH)
+            tensors[f"{name}/{linear}/bias"] = random(rows * WIDTH)
+    return tensors
+
+
+WEIGHTS = weights()
+CROSS = {f"cross_k_{i}": random(1, HEADS, conversion.HEAD_WIDTH, FRAMES) * 9 for i in range(LAYERS)} | {
+    f"cross_v_{i}": random(1, HEADS, FRAMES, conversion.HEAD_WIDTH) for i in range(LAYERS)
+}
+
+
+def norm(x: F32, name: str) -> F32:
+    x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+    return np.asarray(x * WEIGHTS[f"{name}/layer_norm/gamma"] + WEIGHTS[f"{name}/layer_norm/beta"])
+
+
+def linear(x: F32, name: str) -> F32:
+    return np.asarray(x @ WEIGHTS[f"{name}/weight"].T + WEIGHTS[f"{name}/bias"])
+
+
+def softmax(scores: F32) -> F32:
+    exp = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
+
+
+def heads(x: F32) -> F32:
+    return x.reshape(len(x), HEADS, conversion.HEAD_WIDTH).swapaxes(0, 1)
+
+
+def expected() -> tuple[F32, F32]:
+    """Logits [tokens, vocabulary] and attention of the last layer's head 1 [tokens, frames], as the paper has it."""
+    erf = np.vectorize(math.erf)
+    x = WEIGHTS["decoder/embeddings/weight"].astype(np.float16)[TOKENS].astype(np.float32)
+    x = x + WEIGHTS["decoder/position_encodings/encodings"]
+    ahead = np.triu(np.full((len(TOKENS), len(TOKENS)), -np.inf), 1)
+    for layer in range(LAYERS):
+        name = f"decoder/layer_{layer}"
+        q, k, v = map(
+            heads, np.split(linear(norm(x, f"{name}/self_attention"), f"{name}/self_attention/linear_0"), 3, 1)
+        )
+        mixed = softmax(q @ k.swapaxes(1, 2) / np.sqrt(conversion.HEAD_WIDTH) + ahead) @ v
+        x = x + linear(mixed.swapaxes(0, 1).reshape(x.shape), f"{name}/self_attention/linear_1")
+        q = heads(linear(norm(x, f"{name}/attention"), f"{name}/attention/linear_0"))
+        attention = softmax(q @ CROSS[f"cross_k_{layer}"][0] / np.sqrt(conversion.HEAD_WIDTH))
+        mixed = attention @ CROSS[f"cross_v_{layer}"][0]
+        x = x + linear(mixed.swapaxes(0, 1).reshape(x.shape), f"{name}/attention/linear_2")
+        hidden = linear(norm(x, f"{name}/ffn"), f"{name}/ffn/linear_0")
+        x = x + linear(hidden * (1 + erf(hidden / np.sqrt(2))) / 2, f"{name}/ffn/linear_1")
+    return norm(x, "decoder") @ WEIGHTS["decoder/embeddings/weight"].T, attention[1]
+
+
+@pytest.mark.parametrize("lengths", [[10], [1] * 10, [4, 1, 3, 2]], ids=["at once", "one by one", "in pieces"])
+def test_a_token_attends_to_those_before_it_however_they_are_fed(tmp_path: Path, lengths: list[int]) -> None:
+    path = tmp_path / "decoder.onnx"
+    conversion._decoder(Graph("decoder"), WEIGHTS, [(LAYERS - 1, 1)]).save(path)
+    stepper = _Stepper(Runtime(["cpu"]).session(path).run, CROSS)
+    ends = np.cumsum(lengths)
+    found = [stepper.feed(TOKENS[end - length : end]) for length, end in zip(lengths, ends, strict=True)]
+    logits, attention = expected()
+    np.testing.assert_allclose(np.concatenate(found), logits, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(stepper.alignment()[0], attention, rtol=0, atol=1e-5)
