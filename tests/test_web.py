@@ -21,6 +21,7 @@ from affectline.pipelines.policy import DEFAULT_POLICIES, load_policies
 from affectline.pipelines.policy_replay import ReplayTally
 from affectline.pipelines.timeline import CallTimeline
 from affectline.server.config import ServerConfig
+from affectline.server.exporters import EXPORTERS
 from affectline.server.exports import CSV_COLUMNS, from_json
 from affectline.server.hub import RunningCall
 from affectline.server.store.calls import CallStore
@@ -236,6 +237,19 @@ def test_a_filter_is_a_chip_in_plain_words_that_can_be_taken_away(visit) -> None
     assert page.locator(".heading p").inner_text() == whole
 
 
+def test_a_search_in_plain_words_is_read_as_filters(visit) -> None:
+    page = visit("/calls?product=Mesh+router")
+    page.fill("input[type=search]", "frustrated for over 20 s about billing")
+    page.press("input[type=search]", "Enter")
+    page.wait_for_url("**/calls?*label=frustrated*")
+    chips = page.locator(".filter").all_inner_texts()
+    found = [chip.replace("×", "").strip() for chip in chips]
+    assert found == ["queue: billing", "product: Mesh router", "frustrated ≥ 20 s"]
+    assert page.locator("input[type=search]").input_value() == ""
+    page = visit("/calls?q=%22frustrated+for+over+20+s%22")
+    assert 'said “"frustrated for over 20 s"”' in page.locator(".filter").inner_text()
+
+
 def test_an_address_shows_the_same_calls_to_everyone(visit, pages: Pages) -> None:
     path = "/calls?product=TV+box&outcome=csat-low&order=most_negative"
     shown = [visit(path).locator(".list tbody tr a").all_inner_texts() for _ in range(2)]
@@ -340,8 +354,24 @@ def test_what_people_made_of_a_suggestion_since_is_shown(visit) -> None:
     assert re.search("Agent: (accepted|dismissed)", visit("/calls/call-003").locator(".suggestion").first.inner_text())
 
 
-@pytest.mark.parametrize("name", ["CSV", "JSON", "Page of its own", "Page with the sound"])
+EXPORTED: dict[str, str] = {
+    "One row per moment (CSV)": "csv",
+    "Timeline (JSON)": "json",
+    "Page of its own": "html",
+    "Page with the sound": "page-with-sound",
+    "Subtitles (SRT)": "srt",
+    "Subtitles (WebVTT)": "webvtt",
+    "Who spoke when (RTTM)": "rttm",
+    "Like Contact Lens (JSON)": "contact-lens",
+    "Like Call Analytics (JSON)": "call-analytics",
+    "One row per moment (Parquet)": "parquet",
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
 def test_exports_are_downloaded(visit, pages: Pages, name: str) -> None:
+    if EXPORTED[name] == "parquet":
+        pytest.importorskip("pyarrow")
     page = visit("/calls/call-003")
     page.get_by_text("Export", exact=True).click()
     with page.expect_download() as waiting:
@@ -350,16 +380,18 @@ def test_exports_are_downloaded(visit, pages: Pages, name: str) -> None:
     store = CallStore(pages.server._config.store)  # type: ignore[arg-type]
     timeline = store.timeline("call-003")
     store.close()
-    match name:
-        case "CSV":
+    match kind := EXPORTED[name]:
+        case "csv":
             rows = list(csv.reader(io.StringIO(content.decode())))
             assert rows[0] == list(CSV_COLUMNS)
             assert len(rows) == 1 + len(timeline.moments)
-        case "JSON":
+        case "json":
             assert from_json(content) == timeline
-        case _:
+        case "html" | "page-with-sound":
             assert timeline.name in content.decode()
-            assert (b"data:audio/ogg;base64," in content) == (name == "Page with the sound")
+            assert (b"data:audio/ogg;base64," in content) == (kind == "page-with-sound")
+        case _:
+            assert content == EXPORTERS[kind].write(timeline)
     assert waiting.value.suggested_filename.startswith("call-003.")
 
 
