@@ -11,6 +11,7 @@ import soundfile
 from affectline.pipelines.media import Recording, open_recording
 from affectline.pipelines.timeline import Consent
 from affectline.protos.v1.recordings_pb2 import JOB_STATE_SUCCEEDED
+from affectline.server.config import ServerConfig
 from affectline.server.kept_sound import forget_sounds, keep_sound, kept_sound
 
 from .sample_timeline import LENGTH_S, sample_timeline
@@ -100,3 +101,9 @@ async def test_a_folder_that_cannot_be_written_costs_no_job(launch: Launch, tmp_
     media.rmdir()
     job = await create(running, wav)
     assert (await watch(running, job.id))[-1].state == JOB_STATE_SUCCEEDED
+
+
+def test_kept_recordings_need_a_place_and_a_store(tmp_path: Path) -> None:
+    for settings in ({"web_media": tmp_path}, {"store": "calls.db"}):
+        with pytest.raises(ValueError, match="expected store and web_media with keep_recordings, found not both"):
+            ServerConfig.model_validate({"keep_recordings": True, **settings})

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from affectline.pipelines.media import open_recording
 from affectline.pipelines.outcomes import CallDetails
 from affectline.pipelines.policy import DEFAULT_POLICIES, load_policies
 from affectline.pipelines.policy_replay import ReplayTally
@@ -24,6 +25,7 @@ from affectline.server.config import ServerConfig
 from affectline.server.exporters import EXPORTERS
 from affectline.server.exports import CSV_COLUMNS, from_json
 from affectline.server.hub import RunningCall
+from affectline.server.kept_sound import keep_sound
 from affectline.server.store.calls import CallStore
 from affectline.server.store.query import CallFilter, Queries
 
@@ -49,6 +51,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     store.close()
     sound = np.sin(np.arange(LENGTH_S * 8000) / 9).astype(np.float32) * 0.1
     soundfile.write(folder / "call-003.wav", np.stack([sound, sound], 1), 8000)
+    keep_sound(folder, "call-004", open_recording(folder / "call-003.wav"), sample_timeline())
     config = ServerConfig(
         listen="127.0.0.1:0",
         web_address="127.0.0.1:0",
@@ -323,9 +326,23 @@ def test_a_click_on_a_top_moment_plays_there(visit) -> None:
     page.locator("#plot").focus()
     page.keyboard.press(" ")
     until(page, "document.getElementById('audio').paused")
+    page.keyboard.press(" ")
+    until(page, "!document.getElementById('audio').paused")
+    page.get_by_role("button", name="Correct this label").click()  # choosing takes a moment
+    until(page, "document.getElementById('audio').paused")
+    assert page.get_by_role("group", name="What it was").is_visible()
     box = page.locator("#plot").bounding_box()
     page.mouse.click(box["x"] + 128 + (box["width"] - 128) / 2, box["y"] + 150)
     assert abs(page.evaluate("document.getElementById('audio').currentTime") - LENGTH_S / 2) < 1
+
+
+def test_sound_that_the_server_kept_itself_is_played_as_it_is(visit, pages: Pages) -> None:
+    folder = pages.server._config.web_media
+    assert folder is not None
+    assert pages.ask("/calls/call-004/audio").body == (folder / "call-004.kept.ogg").read_bytes()
+    page = visit("/calls/call-004")
+    page.locator("#highlights .row").first.click()
+    until(page, "!document.getElementById('audio').paused")
 
 
 def test_without_kept_sound_the_page_says_so(visit) -> None:
@@ -468,6 +485,17 @@ def test_a_period_without_calls_says_what_to_do(visit) -> None:
     assert "No calls in this period" in page.inner_text("main")
     page.get_by_role("link", name="Ask over all time").click()
     page.wait_for_selector(".chart")
+
+
+def test_a_trend_of_few_calls_is_told_by_week(visit) -> None:
+    page = visit("/insights?days=all&q=supervisor&queue=billing")
+    assert "by week" in page.locator(".trend").inner_text()
+    assert page.locator(".trend title").first.text_content().startswith("week of ")
+    page.locator(".trend a").first.click()
+    from_to = re.search(r"from=(\d{4}-\d\d-\d\d)&to=(\d{4}-\d\d-\d\d)", page.url)
+    assert from_to is not None
+    first, last = (datetime.fromisoformat(day) for day in from_to.groups())
+    assert (first.weekday(), (last - first).days) == (0, 6)
 
 
 def test_what_goes_with_bad_outcomes_is_the_page_of_the_command(visit) -> None:
