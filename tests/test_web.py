@@ -51,7 +51,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     store.close()
     sound = np.sin(np.arange(LENGTH_S * 8000) / 9).astype(np.float32) * 0.1
     soundfile.write(folder / "call-003.wav", np.stack([sound, sound], 1), 8000)
-    keep_sound(folder, "call-004", open_recording(folder / "call-003.wav"), sample_timeline())
+    keep_sound(folder, "call-006", open_recording(folder / "call-003.wav"), sample_timeline())
     config = ServerConfig(
         listen="127.0.0.1:0",
         web_address="127.0.0.1:0",
@@ -343,8 +343,8 @@ def test_choosing_another_label_holds_the_sound(visit) -> None:
 def test_sound_that_the_server_kept_itself_is_played_as_it_is(visit, pages: Pages) -> None:
     folder = pages.server._config.web_media
     assert folder is not None
-    assert pages.ask("/calls/call-004/audio").body == (folder / "call-004.kept.ogg").read_bytes()
-    page = visit("/calls/call-004")
+    assert pages.ask("/calls/call-006/audio").body == (folder / "call-006.kept.ogg").read_bytes()
+    page = visit("/calls/call-006")
     page.locator("#highlights .row").first.click()
     until(page, "!document.getElementById('audio').paused")
 
