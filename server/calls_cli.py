@@ -14,6 +14,7 @@ from affectline.pipelines.timeline import CallTimeline
 from affectline.server.exporters import EXPORTERS, exporter
 from affectline.server.exports import from_json
 from affectline.server.files import write_whole
+from affectline.server.kept_sound import forget_sounds
 from affectline.server.learning_cli import StoreOption, open_store
 from affectline.server.models_cli import one_sentence
 
@@ -29,6 +30,16 @@ def _calls() -> None:
 def prune(
     store: StoreOption,
     days: Annotated[int, typer.Option(min=1, max=36_500, help="Calls that began longer ago than this are deleted.")],
+    media: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            envvar="AFFECTLINE_WEB_MEDIA",
+            help="Where the server keeps the sound of calls; theirs is deleted, too.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many there are.")] = False,
 ) -> None:
     """Delete old calls with all that is kept of them; running ones stay. It cannot be undone."""
@@ -38,7 +49,11 @@ def prune(
             typer.echo(f"{kept.older(before)} calls began before {before:%Y-%m-%d %H:%M} UTC.")
             return
         with Console(stderr=True).status("deleting calls …") as status:
-            count = kept.prune(before, lambda done: status.update(f"deleting calls: {done}"))
+            count = kept.prune(
+                before,
+                lambda done: status.update(f"deleting calls: {done}"),
+                lambda ids: forget_sounds(media, ids) if media else None,
+            )
         typer.echo(f"{count} calls that began before {before:%Y-%m-%d %H:%M} UTC were deleted.")
 
 

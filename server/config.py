@@ -173,6 +173,11 @@ class ServerConfig(BaseModel):
         description="Folder with recordings of stored calls, named by the call's id (`ID.wav`, `ID.mp3`, …), for the "
         "web pages to play; personal data and parties without consent are silent.",
     )
+    keep_recordings: bool = Field(
+        default=False,
+        description="The sound of recordings that are sent in for analysis is kept in `web_media` for as long as the "
+        "call is in the store; personal data and parties without consent are silent in it.",
+    )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         default=20.0, description="Seconds that running calls get to end when the server is asked to stop."
     )
@@ -258,6 +263,12 @@ class ServerConfig(BaseModel):
             raise ValueError(f"expected a loopback web_address with web_open, found {self.web_address}")
         if not self.web_open and not self.web_users:
             raise ValueError("expected web_users, or web_open on a loopback web_address, found neither")
+        return self
+
+    @model_validator(mode="after")
+    def _recordings_have_a_place(self) -> Self:
+        if self.keep_recordings and (self.store is None or self.web_media is None):
+            raise ValueError("expected store and web_media with keep_recordings, found not both")
         return self
 
     @model_validator(mode="after")

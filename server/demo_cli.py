@@ -1,6 +1,7 @@
 """`affectline demo`: a store with made-up calls to look around in."""
 
 import random
+import shlex
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from affectline.server.engine import Engine
     from affectline.server.store.calls import CallStore
 
-EXAMPLE: Final = Path(__file__).resolve().parents[1] / "examples/dealership_call.flac"
-"""Of a checkout; an installed package comes without it."""
+EXAMPLE: Final = Path("examples/dealership_call.flac")
+"""In a checkout, which is where the program is or where it is run; an installed package comes without it."""
 SOUND_SHARE: Final = 0.2
 DEMO_KEY: Final = b"a key for made-up agents"
 FEEDBACK_SHARE: Final = 0.4
@@ -45,6 +46,16 @@ def demo(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="The calls lie in the four weeks before this day; today when absent."),
     ] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            envvar="AFFECTLINE_WEB_MEDIA",
+            help="Keep the sound of the calls in it, for the web pages to play.",
+        ),
+    ] = None,
     recording: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A recording of two channels; the example call by default."),
@@ -53,6 +64,7 @@ def demo(
     """Fill a store with made-up calls, to look around in. Each is analysed by the real models, and marked as demo."""
     from affectline.server.demo import material
     from affectline.server.engine import Engine
+    from affectline.server.kept_sound import keep_sound
     from affectline.server.store.calls import CallStore
     from affectline.server.store.query import Queries
 
@@ -64,7 +76,8 @@ def demo(
         if names := models_cli.missing():
             console.print("Fetching the models, once (about 240 MB) …", style="bold")
             models_cli.pull(names)
-        source = recording or (EXAMPLE if EXAMPLE.exists() else None)
+        places = (Path(__file__).resolve().parents[1] / EXAMPLE, EXAMPLE)
+        source = recording or next((place for place in places if place.is_file()), None)
         spoken = max(1, round(calls * SOUND_SHARE)) if source else 0
         if not source:
             console.print("The example recording is not here, so there are chats only; --recording takes another one.")
@@ -78,9 +91,19 @@ def demo(
                 bar.advance(task)
             for sound in material.sounds(source, spoken, seed, day) if source else ():
                 bar.update(task, description="listening to calls")
-                _keep(kept, sound, _listen(sound, Path(folder, "call.wav"), engine), chance)
+                path = Path(folder, "call.wav")
+                timeline = _listen(sound, path, engine)
+                _keep(kept, sound, timeline, chance)
+                if media:
+                    keep_sound(media, sound.details.id, open_recording(path), timeline)
                 bar.advance(task)
     typer.echo(f"{calls} made-up calls are in the store now. They are marked as demo, by name and by a flag.")
+    played = f"AFFECTLINE_WEB_MEDIA={shlex.quote(str(media))} " if media else ""
+    typer.echo(
+        "To look at them in the browser on http://127.0.0.1:8080:\n"
+        f"  AFFECTLINE_WEB_ADDRESS=127.0.0.1:8080 AFFECTLINE_WEB_OPEN=true {played}"
+        f"AFFECTLINE_STORE={'URL' if '://' in store else shlex.quote(store)} affectline serve"
+    )
 
 
 def _chat_config(chat: "Chat") -> ChatConfig:

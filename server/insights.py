@@ -42,13 +42,17 @@ class Insights:
     """Kind -> calls with one, and bad ones among them."""
     associations: tuple[Association, ...]
     min_group: int
+    most: int | None = None
+    """Calls that were read at most, the newest; None where all were."""
 
     @classmethod
-    def of(cls, calls: Sequence[Call], associations: Sequence[Association], min_group: int) -> "Insights":
+    def of(
+        cls, calls: Sequence[Call], associations: Sequence[Association], min_group: int, most: int | None = None
+    ) -> "Insights":
         total: Counter[OutcomeKind] = Counter(outcome.kind for call in calls for outcome in call.outcomes)
         bad: Counter[OutcomeKind] = Counter(o.kind for call in calls for o in call.outcomes if o.bad)
         outcomes = {kind: (total[kind], bad[kind]) for kind in BAD_ENDS if total[kind]}
-        return cls(len(calls), outcomes, tuple(associations), min_group)
+        return cls(len(calls), outcomes, tuple(associations), min_group, most)
 
     @property
     def told(self) -> list[Association]:
@@ -143,7 +147,8 @@ def _basis(found: Insights) -> str:
     if not found.calls:
         return "No stored call has an outcome yet: record some with `affectline outcomes import` or RecordOutcome."
     kinds = "; ".join(f"{KIND_NAMES[kind]} of {calls}, {bad} bad" for kind, (calls, bad) in found.outcomes.items())
-    return f"{found.calls} {'call' if found.calls == 1 else 'calls'} with an outcome: {kinds}."
+    newest = "The newest " if found.calls == found.most else ""
+    return f"{newest}{found.calls} {'call' if found.calls == 1 else 'calls'} with an outcome: {kinds}."
 
 
 def _nothing(found: Insights) -> str:

@@ -9,9 +9,15 @@ from affectline.pipelines.media import Recording, mute
 from affectline.pipelines.timeline import CallTimeline, muted_spans
 
 
+def heard_channels(timeline: CallTimeline) -> set[int]:
+    """Channels on which everybody agreed."""
+    silent = {party.channel for party in timeline.participants if party.consent != "granted"}
+    return {party.channel for party in timeline.participants} - silent
+
+
 def to_ogg(recording: Recording, timeline: CallTimeline) -> bytes:
     """The recording as Opus in Ogg; parties without consent and personal data are silent."""
-    heard = {party.channel for party in timeline.participants if party.consent == "granted"}
+    heard = heard_channels(timeline)
     muted = muted_spans(timeline)
     if recording.channels == 1:  # whoever says it, it is heard there
         muted = {0: [span for spans in muted.values() for span in spans]}

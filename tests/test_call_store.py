@@ -16,9 +16,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from affectline.models.errors import InvalidInputError, StorageError
+from affectline.pipelines.associations import Call
 from affectline.pipelines.outcomes import CallDetails, Feedback, Outcome
 from affectline.pipelines.timeline import SuggestionFeedback
 from affectline.server.exports import to_json
+from affectline.server.insights import Insights, render_insights_html
 from affectline.server.store import database
 from affectline.server.store.calls import CallStore, NotStoredError, PolicyFeedback, StoredAlreadyError
 from affectline.server.store.query import CallFilter, Queries
@@ -163,6 +165,18 @@ def test_feedback_replaces_and_keeps_its_history(store: CallStore) -> None:
     store.record_outcome("a", Outcome("csat", 1))
     store.record_outcome("b", Outcome("csat", 1))
     assert [(call.id, call.accepted) for call in store.reviewed_calls()] == [("a", 1), ("b", 0)]
+
+
+def test_the_newest_reviewed_calls_are_told_as_such(store: CallStore) -> None:
+    for hour, call_id in enumerate(("c", "a", "d", "b")):
+        store.add(CallDetails(call_id, datetime(2026, 5, 3, hour, tzinfo=UTC)), sample_timeline())
+        if call_id != "d":
+            store.record_outcome(call_id, Outcome("csat", 1))
+    assert [call.id for call in store.reviewed_calls()] == ["a", "b", "c"]
+    found = [Call(each.id, {}, each.outcomes) for each in store.reviewed_calls(most=2)]
+    assert [call.id for call in found] == ["a", "b"]
+    assert "The newest 2 calls with an outcome" in render_insights_html(Insights.of(found, (), 5, 2))
+    assert "The newest" not in render_insights_html(Insights.of(found, (), 5, 3))
 
 
 def test_feedback_given_while_the_call_ran_is_kept_with_it(store: CallStore) -> None:

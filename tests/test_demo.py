@@ -65,7 +65,9 @@ def test_pieces_of_the_recording_are_its_own_sound(example: Path) -> None:
 @pytest.mark.integration
 def test_the_demo_fills_a_store(engine: Engine, tmp_path: Path) -> None:
     place = str(tmp_path / "demo.db")
-    arguments = ["demo", "--store", place, "--calls", "6", "--until", "2026-11-25"]
+    media = tmp_path / "sound"
+    media.mkdir()
+    arguments = ["demo", "--store", place, "--calls", "6", "--until", "2026-11-25", "--media", str(media)]
     done = CliRunner().invoke(cli.app, arguments)
     assert done.exit_code == 0, done.output
     store = CallStore(place)
@@ -80,6 +82,11 @@ def test_the_demo_fills_a_store(engine: Engine, tmp_path: Path) -> None:
     spoken = store.timeline("demo-call-000")
     assert spoken.models["recogniser"].startswith("whisper")
     assert any("Platinum Motors" in u.text for u in spoken.utterances)
+    (kept,) = media.iterdir()
+    sound, rate_hz = soundfile.read(kept)
+    assert kept.name == "demo-call-000.kept.ogg"
+    assert len(sound) / rate_hz == pytest.approx(spoken.duration_us / 1e6, abs=0.1)
+    assert f"AFFECTLINE_WEB_MEDIA={media}" in done.output.replace("\n", "")
     store.close()
     again = CliRunner().invoke(cli.app, arguments)
     assert again.exit_code == 1
@@ -91,13 +98,15 @@ def test_old_calls_are_pruned_on_the_command_line(tmp_path: Path) -> None:
     store = CallStore(place)
     for days in (1, 40, 50):
         store.add(CallDetails(f"c{days}", datetime.now(UTC) - timedelta(days=days)), sample_timeline())
-    command = ["calls", "prune", "--store", place, "--days", "30"]
+        (tmp_path / f"c{days}.kept.ogg").touch()
+    command = ["calls", "prune", "--store", place, "--days", "30", "--media", str(tmp_path)]
     told = CliRunner().invoke(cli.app, [*command, "--dry-run"])
     assert told.stdout.startswith("2 calls began before ")
     assert store.holds("c40")
     done = CliRunner().invoke(cli.app, command)
     assert done.stdout.startswith("2 calls that began before ")
     assert [store.holds(f"c{days}") for days in (1, 40, 50)] == [True, False, False]
+    assert [path.name for path in tmp_path.glob("*.ogg")] == ["c1.kept.ogg"]
     missing = CliRunner().invoke(cli.app, ["calls", "prune", "--store", str(tmp_path / "none.db"), "--days", "30"])
     assert missing.exit_code == 1
     assert "expected a store at" in missing.stderr

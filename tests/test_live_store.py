@@ -481,9 +481,15 @@ async def test_old_calls_go_when_the_server_starts(launch: Launch, tmp_path: Pat
     store = CallStore(path)
     for days in (10, 40):
         store.add(CallDetails(f"c{days}", datetime.now(UTC) - timedelta(days=days)), sample_timeline())
-    await launch(store=path, retention_days=30)
+    for name in ("c10.kept.ogg", "c40.kept.ogg", "c40.wav"):
+        (tmp_path / name).touch()
+    await launch(store=path, retention_days=30, web_media=tmp_path)
     assert store.holds("c10")
     assert not store.holds("c40")
+    assert sorted(each.name for each in tmp_path.glob("c*.*") if "calls" not in each.name) == [
+        "c10.kept.ogg",
+        "c40.wav",
+    ]
     store.close()
 
 

@@ -378,6 +378,7 @@ def test_groups_have_shares_and_an_interval(store: CallStore, queries: Queries) 
     hours = queries.aggregate(by="hour")
     assert [(g.key, g.calls) for g in hours.groups] == [("12", 6), ("13", 6)]
     assert [g.key for g in queries.aggregate(by="day").groups] == ["2026-05-03"]
+    assert [g.key for g in queries.aggregate(by="week").groups] == ["2026-04-27"]  # a Sunday's Monday
     stages = {g.key: g for g in queries.aggregate(by="stage").groups}
     assert set(stages) == {stage.name for stage in sample_timeline().stages}
     lasted = sum(s.span.end_us - s.span.start_us for s in sample_timeline().stages if s.name == "problem") / 1e6

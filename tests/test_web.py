@@ -16,13 +16,16 @@ import numpy as np
 import pytest
 import soundfile
 
+from affectline.pipelines.media import open_recording
 from affectline.pipelines.outcomes import CallDetails
 from affectline.pipelines.policy import DEFAULT_POLICIES, load_policies
 from affectline.pipelines.policy_replay import ReplayTally
 from affectline.pipelines.timeline import CallTimeline
 from affectline.server.config import ServerConfig
+from affectline.server.exporters import EXPORTERS
 from affectline.server.exports import CSV_COLUMNS, from_json
 from affectline.server.hub import RunningCall
+from affectline.server.kept_sound import keep_sound
 from affectline.server.store.calls import CallStore
 from affectline.server.store.query import CallFilter, Queries
 
@@ -48,6 +51,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     store.close()
     sound = np.sin(np.arange(LENGTH_S * 8000) / 9).astype(np.float32) * 0.1
     soundfile.write(folder / "call-003.wav", np.stack([sound, sound], 1), 8000)
+    keep_sound(folder, "call-006", open_recording(folder / "call-003.wav"), sample_timeline())
     config = ServerConfig(
         listen="127.0.0.1:0",
         web_address="127.0.0.1:0",
@@ -236,6 +240,19 @@ def test_a_filter_is_a_chip_in_plain_words_that_can_be_taken_away(visit) -> None
     assert page.locator(".heading p").inner_text() == whole
 
 
+def test_a_search_in_plain_words_is_read_as_filters(visit) -> None:
+    page = visit("/calls?product=Mesh+router")
+    page.fill("input[type=search]", "frustrated for over 20 s about billing")
+    page.press("input[type=search]", "Enter")
+    page.wait_for_url("**/calls?*label=frustrated*")
+    chips = page.locator(".filter").all_inner_texts()
+    found = [chip.replace("×", "").strip() for chip in chips]
+    assert found == ["queue: billing", "product: Mesh router", "frustrated ≥ 20 s"]
+    assert page.locator("input[type=search]").input_value() == ""
+    page = visit("/calls?q=%22frustrated+for+over+20+s%22")
+    assert 'said “"frustrated for over 20 s"”' in page.locator(".filter").inner_text()
+
+
 def test_an_address_shows_the_same_calls_to_everyone(visit, pages: Pages) -> None:
     path = "/calls?product=TV+box&outcome=csat-low&order=most_negative"
     shown = [visit(path).locator(".list tbody tr a").all_inner_texts() for _ in range(2)]
@@ -314,6 +331,24 @@ def test_a_click_on_a_top_moment_plays_there(visit) -> None:
     assert abs(page.evaluate("document.getElementById('audio').currentTime") - LENGTH_S / 2) < 1
 
 
+def test_choosing_another_label_holds_the_sound(visit) -> None:
+    page = visit("/calls/call-003")
+    page.locator("#highlights .row").first.click()
+    until(page, "!document.getElementById('audio').paused")
+    page.get_by_role("button", name="Correct this label").click()
+    until(page, "document.getElementById('audio').paused")
+    assert page.get_by_role("group", name="What it was").is_visible()
+
+
+def test_sound_that_the_server_kept_itself_is_played_as_it_is(visit, pages: Pages) -> None:
+    folder = pages.server._config.web_media
+    assert folder is not None
+    assert pages.ask("/calls/call-006/audio").body == (folder / "call-006.kept.ogg").read_bytes()
+    page = visit("/calls/call-006")
+    page.locator("#highlights .row").first.click()
+    until(page, "!document.getElementById('audio').paused")
+
+
 def test_without_kept_sound_the_page_says_so(visit) -> None:
     page = visit("/calls/call-004")
     assert not page.locator("#play").is_visible()
@@ -340,8 +375,24 @@ def test_what_people_made_of_a_suggestion_since_is_shown(visit) -> None:
     assert re.search("Agent: (accepted|dismissed)", visit("/calls/call-003").locator(".suggestion").first.inner_text())
 
 
-@pytest.mark.parametrize("name", ["CSV", "JSON", "Page of its own", "Page with the sound"])
+EXPORTED: dict[str, str] = {
+    "One row per moment (CSV)": "csv",
+    "Timeline (JSON)": "json",
+    "Page of its own": "html",
+    "Page with the sound": "page-with-sound",
+    "Subtitles (SRT)": "srt",
+    "Subtitles (WebVTT)": "webvtt",
+    "Who spoke when (RTTM)": "rttm",
+    "Like Contact Lens (JSON)": "contact-lens",
+    "Like Call Analytics (JSON)": "call-analytics",
+    "One row per moment (Parquet)": "parquet",
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
 def test_exports_are_downloaded(visit, pages: Pages, name: str) -> None:
+    if EXPORTED[name] == "parquet":
+        pytest.importorskip("pyarrow")
     page = visit("/calls/call-003")
     page.get_by_text("Export", exact=True).click()
     with page.expect_download() as waiting:
@@ -350,16 +401,18 @@ def test_exports_are_downloaded(visit, pages: Pages, name: str) -> None:
     store = CallStore(pages.server._config.store)  # type: ignore[arg-type]
     timeline = store.timeline("call-003")
     store.close()
-    match name:
-        case "CSV":
+    match kind := EXPORTED[name]:
+        case "csv":
             rows = list(csv.reader(io.StringIO(content.decode())))
             assert rows[0] == list(CSV_COLUMNS)
             assert len(rows) == 1 + len(timeline.moments)
-        case "JSON":
+        case "json":
             assert from_json(content) == timeline
-        case _:
+        case "html" | "page-with-sound":
             assert timeline.name in content.decode()
-            assert (b"data:audio/ogg;base64," in content) == (name == "Page with the sound")
+            assert (b"data:audio/ogg;base64," in content) == (kind == "page-with-sound")
+        case _:
+            assert content == EXPORTERS[kind].write(timeline)
     assert waiting.value.suggested_filename.startswith("call-003.")
 
 
@@ -436,6 +489,17 @@ def test_a_period_without_calls_says_what_to_do(visit) -> None:
     assert "No calls in this period" in page.inner_text("main")
     page.get_by_role("link", name="Ask over all time").click()
     page.wait_for_selector(".chart")
+
+
+def test_a_trend_of_few_calls_is_told_by_week(visit) -> None:
+    page = visit("/insights?days=all&q=supervisor&queue=billing")
+    assert "by week" in page.locator(".trend").inner_text()
+    assert page.locator(".trend title").first.text_content().startswith("week of ")
+    page.locator(".trend a").first.click()
+    from_to = re.search(r"from=(\d{4}-\d\d-\d\d)&to=(\d{4}-\d\d-\d\d)", page.url)
+    assert from_to is not None
+    first, last = (datetime.fromisoformat(day) for day in from_to.groups())
+    assert (first.weekday(), (last - first).days) == (0, 6)
 
 
 def test_what_goes_with_bad_outcomes_is_the_page_of_the_command(visit) -> None:

@@ -107,7 +107,7 @@ def test_sound_and_pictures_are_for_supervisors(pages: Pages) -> None:
     for path in ("/calls/one/timeline.json", "/calls/one/export/json"):
         assert len(supervisor.ask(path).json["snapshots"]) == 1
         assert analyst.ask(path).json["snapshots"] == []
-    packed = re.search(r'id="call">([^<]+)<', analyst.ask("/calls/one/export/page").text)
+    packed = re.search(r'id="call">([^<]+)<', analyst.ask("/calls/one/export/html").text)
     assert packed is not None
     assert json.loads(gzip.decompress(base64.b64decode(packed[1])))["snapshots"] == []
     assert analyst.ask("/calls/one/audio").status == 403

@@ -36,6 +36,7 @@ from affectline.protos.v1.recordings_pb2 import (
 from affectline.protos.v1.recordings_pb2_grpc import RecordingServiceServicer
 from affectline.server import wire
 from affectline.server.config import ServerConfig
+from affectline.server.kept_sound import keep_sound
 from affectline.server.services.keeper import Keeper
 from affectline.server.services.sessions import (
     Context,
@@ -188,6 +189,8 @@ class RecordingService(RecordingServiceServicer):
             )
             details = replace(job.config.details, id=job.call_id)
             notices = await self._keeper.keep(f"job {job.id}", details, timeline)
+            if not any(notice.code == "not_stored" for notice in notices):
+                await loop.run_in_executor(self._thread, self._keep_sound, job, timeline)
             timeline = replace(timeline, notices=(*timeline.notices, *notices))
             job.timeline = await loop.run_in_executor(self._thread, list, wire.timeline_parts(timeline))
         except _CancelledError:
@@ -206,6 +209,16 @@ class RecordingService(RecordingServiceServicer):
             job.path.unlink(missing_ok=True)
         await self._save(job)
         log.info("job %s ended: %s", job.id, JobState.Name(job.state))
+
+    def _keep_sound(self, job: _Job, timeline: CallTimeline) -> None:
+        """A folder that cannot be written costs no job."""
+        if self._config.keep_recordings and self._config.web_media:
+            try:
+                keep_sound(self._config.web_media, job.call_id, open_recording(job.path), timeline)
+            except AffectlineError as error:
+                log.error("the sound of job %s was not kept: %s", job.id, error)
+            except Exception as error:
+                log_failure(f"keeping the sound of job {job.id}", error)
 
     async def CreateRecordingJob(self, _: object, context: Context) -> recordings_pb2.CreateRecordingJobResponse:
         async with statuses(context, "upload"):

@@ -9,6 +9,7 @@ from typing import Final
 
 from affectline.models.errors import AffectlineError
 from affectline.server.config import ServerConfig
+from affectline.server.kept_sound import forget_sounds
 from affectline.server.services.sessions import log_failure
 from affectline.server.store.calls import CallStore
 from affectline.server.store.live import LiveWriter
@@ -27,6 +28,7 @@ class Upkeep:
         self._store = store
         self._writer = writer
         self._retention_days = config.retention_days
+        self._media = config.web_media
 
     async def start(self) -> None:
         """Ends what servers that are gone left behind, and deletes what is too old."""
@@ -61,6 +63,7 @@ class Upkeep:
     def _prune(self) -> None:
         if self._retention_days is None:
             return
-        count = self._store.prune(datetime.now(UTC) - timedelta(days=self._retention_days))
+        before = datetime.now(UTC) - timedelta(days=self._retention_days)
+        count = self._store.prune(before, forget=lambda ids: forget_sounds(self._media, ids) if self._media else None)
         if count:
             log.info("%d calls older than %d days were deleted", count, self._retention_days)

@@ -198,16 +198,23 @@ class CallStore:
             self._add_live_feedback(connection, CallDetails(call_id, began), timeline)
         return True
 
-    def prune(self, before: datetime, told: Callable[[int], None] = lambda count: None) -> int:
+    def prune(
+        self,
+        before: datetime,
+        told: Callable[[int], None] = lambda count: None,
+        forget: Callable[[Sequence[str]], None] = lambda call_ids: None,
+    ) -> int:
         """Deletes calls that began before then, with all that is kept of them; how many. Running ones stay.
 
-        `told` is given the number so far.
+        `told` is given the number so far. `forget` deletes what is kept of calls elsewhere; calls of which it cannot
+        stay.
         """
         old = select(CALLS.c.id).where(CALLS.c.began < before, CALLS.c.state != "running").limit(PRUNED_AT_ONCE)
         count = 0
         while True:
             with self.database.writing() as connection:
                 ids = list(connection.scalars(old))
+                forget(ids)
                 connection.execute(delete(JOBS).where(JOBS.c.call_id.in_(ids) | (JOBS.c.ended < before)))
                 connection.execute(delete(CALLS).where(CALLS.c.id.in_(ids)))
             count += len(ids)
@@ -321,11 +328,22 @@ class CallStore:
             for policy in policies
         ]
 
-    def reviewed_calls(self, damaged: Callable[[str], None] = lambda call_id: None) -> Iterator[ReviewedCall]:
-        """Calls that are over and have an outcome, by id; `damaged` is told of each whose timeline cannot be read."""
+    def reviewed_calls(
+        self, damaged: Callable[[str], None] = lambda call_id: None, *, most: int | None = None
+    ) -> Iterator[ReviewedCall]:
+        """Calls that are over and have an outcome, by id; `damaged` is told of each whose timeline cannot be read.
+
+        `most`: the newest so many of them.
+        """
+        reviewed = (
+            select(CALLS.c.id)
+            .where(CALLS.c.state != "running", CALLS.c.id.in_(select(OUTCOMES.c.call_id)))
+            .order_by(CALLS.c.began.desc(), CALLS.c.id)
+            .limit(most)
+        )
         with self.database.reading() as connection:
             outcomes: dict[str, dict[OutcomeKind, Outcome]] = {}
-            running = set(connection.scalars(select(CALLS.c.id).where(CALLS.c.state == "running")))
+            ids = sorted(connection.scalars(reviewed))
             for row in connection.execute(_newest(OUTCOMES, OUTCOMES.c.call_id, OUTCOMES.c.kind)):
                 outcomes.setdefault(row.call_id, {})[row.kind] = Outcome(row.kind, row.value, row.at)
             accepted: Counter[str] = Counter()
@@ -333,10 +351,8 @@ class CallStore:
             for row in connection.execute(_newest(FEEDBACK, FEEDBACK.c.call_id, FEEDBACK.c.suggestion_id)):
                 judged.add(row.call_id)
                 accepted[row.call_id] += row.verdict == "accepted"
-        for call_id, by_kind in sorted(outcomes.items()):
-            if call_id in running:
-                continue
-            found = tuple(outcome for _, outcome in sorted(by_kind.items()))
+        for call_id in ids:
+            found = tuple(outcome for _, outcome in sorted(outcomes[call_id].items()))
             try:
                 timeline = self.timeline(call_id)
             except DamagedCallError:

@@ -53,11 +53,11 @@ from affectline.server.store.tables import (
 
 CallState = Literal["running", "finished", "broken_off"]
 Order = Literal["newest", "oldest", "longest", "most_negative", "most_positive", "needs_help"]
-By = Literal["queue", "product", "stage", "agent_group", "hour", "language", "day"]
+By = Literal["queue", "product", "stage", "agent_group", "hour", "language", "day", "week"]
 
 STATES: Final[tuple[CallState, ...]] = ("running", "finished", "broken_off")
 ORDERS: Final[tuple[Order, ...]] = ("newest", "oldest", "longest", "most_negative", "most_positive", "needs_help")
-BYS: Final[tuple[By, ...]] = ("queue", "product", "stage", "agent_group", "hour", "language", "day")
+BYS: Final[tuple[By, ...]] = ("queue", "product", "stage", "agent_group", "hour", "language", "day", "week")
 STAGE_NAMES: Final[tuple[StageName, ...]] = (
     "greeting",
     "identification",
@@ -528,6 +528,10 @@ class Queries:
         match by:
             case "stage":
                 return FEELINGS.c.stage
+            case "week":  # by its Monday
+                if self._database.is_postgres:
+                    return func.to_char(func.date_trunc("week", CALLS.c.began), "YYYY-MM-DD")
+                return func.date(CALLS.c.began, "weekday 0", "-6 days")
             case "hour" | "day":
                 pattern = {"hour": ("%H", "HH24"), "day": ("%Y-%m-%d", "YYYY-MM-DD")}[by]
                 if self._database.is_postgres:

@@ -13,6 +13,7 @@ function callPage() {
     const box = el("div", { className: "correct" });
     const said = corrections[moment.id];
     const start = el("button", { textContent: said ? "Change" : "Correct this label", onclick: () => {
+      $("audio")?.pause(); // the panel goes along with the sound
       const choices = el("div", { className: "choices", role: "group", "aria-label": "What it was" }, ...labels.split(" ").map((label) => {
         const node = el("button", { textContent: label, className: `chip ${label}`, onclick: () => send(label) });
         const fill = look.colours[label];

@@ -1,11 +1,10 @@
 """Calls of the past: the list with its filters, one call, its exports, its sound, and corrections of its labels."""
 
 import gzip
-import io
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -14,7 +13,7 @@ from sqlalchemy import select
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from affectline.models.errors import InvalidInputError
@@ -22,8 +21,9 @@ from affectline.models.labels import LABELS, UNKNOWN
 from affectline.pipelines.media import open_recording
 from affectline.pipelines.outcomes import OutcomeKind
 from affectline.pipelines.timeline import CallTimeline
+from affectline.server.exporters import EXPORTERS
 from affectline.server.exports import to_json as timeline_json
-from affectline.server.exports import write_csv
+from affectline.server.kept_sound import can_name_file, kept_sound
 from affectline.server.report import render_html
 from affectline.server.sound import to_ogg
 from affectline.server.store.calls import CallStore
@@ -31,6 +31,7 @@ from affectline.server.store.query import ORDERS, STAGE_NAMES, CallFilter, CallP
 from affectline.server.store.tables import TIMELINES
 from affectline.server.web.access import AccessError, User
 from affectline.server.web.pages import call_link
+from affectline.server.web.plain_words import understood
 from affectline.server.web.site import Site, needs, read_form, render
 
 PAGE_SIZE: Final = 50
@@ -72,6 +73,9 @@ LIST_WORDS: Final = {
     "policy": "suggested by",
 }
 DEFAULT_LABEL_S: Final = 10
+PAGE_WITH_SOUND: Final = "page-with-sound"
+PARQUET: Final = find_spec("pyarrow") is not None
+"""Whether the extra that writes it is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +156,20 @@ def queries_of(site: Site) -> Queries:
 
 async def _list(request: Request, site: Site, user: User) -> Response:
     queries = queries_of(site)
+    known = await site.run(lambda: {name: queries.values(field) for name, field in FIELDS.items()})
+    if fields := understood(request.query_params.get("q", ""), {name: known[name] for name in ("queue", "product")}):
+        replaced = {"q", "page", *(name for name, _ in fields)}
+        rest = [(k, v) for k, v in request.query_params.multi_items() if v and k not in replaced]
+        return RedirectResponse(f"/calls?{urlencode([*rest, *fields])}", 303)
     search = Search.read(request.query_params)
 
-    def ask() -> tuple[CallPage, HitPage | None, dict[str, tuple[str, ...]]]:
+    def ask() -> tuple[CallPage, HitPage | None]:
         page = queries.list_calls(search.only, page_size=PAGE_SIZE, page_token=search.page, order=search.order)
         first = search.only.words and not search.page
         hits = queries.search(search.only.words, search.only, page_size=SHOWN_HITS) if first else None
-        known = {name: queries.values(field) for name, field in FIELDS.items()}
-        return page, hits, known
+        return page, hits
 
-    page, hits, known = await site.run(ask)
+    page, hits = await site.run(ask)
     rest = [(k, v) for k, v in request.query_params.multi_items() if v and k != "page"]
     return render(
         request,
@@ -200,6 +208,7 @@ async def _call(request: Request, site: Site, user: User) -> Response:
         media=media is not None,
         audio=f"{call_link(call_id)}/audio" if media else "",
         labels=[*LABELS, UNKNOWN],
+        exports=[kind for kind in EXPORTERS if kind != "parquet" or PARQUET],
     )
 
 
@@ -238,36 +247,21 @@ async def _correct(request: Request, site: Site, user: User) -> Response:
 
 async def _export(request: Request, site: Site, user: User) -> Response:
     call_id, kind = request.path_params["call"], request.path_params["kind"]
-    if kind not in EXPORTS:
+    with_sound = kind == PAGE_WITH_SOUND
+    if not with_sound and kind not in EXPORTERS:
         raise HTTPException(404)
-    if kind == "page-with-sound" and not (user.may("media") and _media(site, call_id)):
+    if with_sound and not (user.may("media") and _media(site, call_id)):
         raise AccessError(403, "The sound of this call is not kept, or not for you to hear.")
-    suffix, mime, write = EXPORTS[kind]
+    chosen = EXPORTERS["html" if with_sound else kind]
     timeline = await site.run(_seen_by, site, user, call_id)
-    audio = await _sound(site, call_id) if kind == "page-with-sound" else None
-    content = await site.run(write, timeline, audio.read_bytes() if audio else None)
+    if with_sound:
+        sound = await _sound(site, call_id)
+        content = await site.run(lambda: render_html(timeline, audio=sound.read_bytes()).encode())
+    else:
+        content = await site.run(chosen.write, timeline)
     name = re.sub(r"[^\w.-]+", "_", call_id)
-    headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name)}.{suffix}"}
-    return Response(content, media_type=mime, headers=headers)
-
-
-def _csv(timeline: CallTimeline, _: bytes | None) -> bytes:
-    table = io.StringIO(newline="")
-    write_csv(timeline, table)
-    return table.getvalue().encode()
-
-
-EXPORTS: Final[dict[str, tuple[str, str, Callable[[CallTimeline, bytes | None], bytes]]]] = {
-    "json": ("json", "application/json", lambda timeline, _: timeline_json(timeline)),
-    "csv": ("csv", "text/csv; charset=utf-8", _csv),
-    "page": ("html", "text/html; charset=utf-8", lambda timeline, _: render_html(timeline).encode()),
-    "page-with-sound": (
-        "html",
-        "text/html; charset=utf-8",
-        lambda timeline, audio: render_html(timeline, audio=audio).encode(),
-    ),
-}
-"""Kind -> suffix, type, and what writes it."""
+    headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name)}.{chosen.suffix}"}
+    return Response(content, media_type=chosen.media_type, headers=headers)
 
 
 async def _audio(request: Request, site: Site, user: User) -> Response:
@@ -280,6 +274,8 @@ async def _sound(site: Site, call_id: str) -> Path:
     media = _media(site, call_id)
     if media is None:
         raise AccessError(404, "The sound of this call is not kept here.")
+    if media == kept_sound(media.parent, call_id):  # it is as people may hear it already
+        return media
     queries = queries_of(site)
     return await site.sounds.get(call_id, lambda: to_ogg(open_recording(media), queries.timeline(call_id)))
 
@@ -287,8 +283,10 @@ async def _sound(site: Site, call_id: str) -> Path:
 def _media(site: Site, call_id: str) -> Path | None:
     """The call's recording, where one is kept."""
     folder = site.config.web_media
-    if folder is None or not re.fullmatch(r"[^/\\\0.][^/\\\0]{0,199}", call_id):
+    if folder is None or not can_name_file(call_id):
         return None
+    if kept := kept_sound(folder, call_id):
+        return kept
     names = (call_id, *(f"{call_id}{suffix}" for suffix in MEDIA_SUFFIXES))
     return next((folder / n for n in names if n.endswith(MEDIA_SUFFIXES) and (folder / n).is_file()), None)
 

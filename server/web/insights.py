@@ -39,6 +39,8 @@ DAYS: Final = (7, 28, 90)
 DEFAULT_DAYS: Final = 28
 READ_CALLS: Final = 200
 """Whose timelines are read for drivers and phrases: the newest of the period."""
+READ_REVIEWED: Final = 2_000
+"""Calls with an outcome that the page of outcomes reads: the newest."""
 SHOWN_PHRASES: Final = 12
 SHOWN_BARS: Final = 24
 KEPT_ANSWERS: Final = 32
@@ -134,7 +136,8 @@ async def _insights(request: Request, site: Site, user: User) -> Response:
             "total": total,
             "ever": total,
             "cards": [card for card in cards if card],
-            "trend": _trend(queries.aggregate(search.only, by="day"), params),
+            "trend": _trend(queries.aggregate(search.only, by="day"), params)
+            or _trend(queries.aggregate(search.only, by="week"), params, days=7),
             "changes": _changes(queries, search),
         }
 
@@ -211,8 +214,8 @@ def _bar(group: Group, by: By, field: str, params: QueryParams, scale: float) ->
     )
 
 
-def _trend(found: Aggregate, params: QueryParams) -> dict[str, Any] | None:
-    """The mean of each day with its interval, on a canvas of 720 by 200; None with fewer than two days."""
+def _trend(found: Aggregate, params: QueryParams, days: int = 1) -> dict[str, Any] | None:
+    """The mean of each day, or week, with its interval, on a canvas of 720 by 200; None with fewer than two."""
     known = [
         (datetime.fromisoformat(g.key), g, g.valence) for g in found.groups if g.key and g.valence and _is_known(g)
     ]
@@ -233,14 +236,17 @@ def _trend(found: Aggregate, params: QueryParams) -> dict[str, Any] | None:
     rest = [(k, v) for k, v in params.multi_items() if v and k not in ("days", "from", "to", "page")]
     points = []
     for day, group, mean in known:
-        link = f"/calls?{urlencode([*rest, ('from', f'{day:%Y-%m-%d}'), ('to', f'{day:%Y-%m-%d}')])}"
-        told = f"{day:%-d %b}: {_valence(mean.mean)} ({_interval(mean)}), {group.calls} calls"
+        last_day = day + timedelta(days=days - 1)
+        link = f"/calls?{urlencode([*rest, ('from', f'{day:%Y-%m-%d}'), ('to', f'{last_day:%Y-%m-%d}')])}"
+        name = f"{'week of ' if days > 1 else ''}{day:%-d %b}"
+        told = f"{name}: {_valence(mean.mean)} ({_interval(mean)}), {group.calls} calls"
         low, high = (None if v is None else y(v) for v in (mean.low, mean.high))
         points.append(Point(f"{day:%-d %b}", link, x(day), y(mean.mean), low, high, told))
     banded = [p for p in points if p.low is not None and p.high is not None]
     area = " ".join([*(f"{p.x},{p.high}" for p in banded), *(f"{p.x},{p.low}" for p in reversed(banded))])
     step = ceil(len(points) / 8)
     return {
+        "unit": "week" if days > 1 else "day",
         "points": points,
         "line": " ".join(f"{p.x},{p.y}" for p in points),
         "area": area,
@@ -397,16 +403,18 @@ async def _compare(request: Request, site: Site, user: User) -> Response:
 
 
 async def _outcomes(request: Request, site: Site, user: User) -> Response:
-    """What goes with bad outcomes; the same page as `affectline insights outcomes` writes."""
+    """What goes with bad outcomes; the page of `affectline insights outcomes`, of the newest calls."""
     queries_of(site)
     store = site.store
     assert store is not None
 
     def ask() -> str:
         calls = [
-            Call(each.id, features_of(each.timeline, each.accepted), each.outcomes) for each in store.reviewed_calls()
+            Call(each.id, features_of(each.timeline, each.accepted), each.outcomes)
+            for each in store.reviewed_calls(most=READ_REVIEWED)
         ]
-        return render_insights_html(Insights.of(calls, associate(calls, MIN_GROUP_CALLS), MIN_GROUP_CALLS))
+        found = Insights.of(calls, associate(calls, MIN_GROUP_CALLS), MIN_GROUP_CALLS, READ_REVIEWED)
+        return render_insights_html(found)
 
     html = await site.run(ask)
     policy = (

@@ -70,6 +70,7 @@ async def _trust(request: Request, site: Site, user: User) -> Response:
         cards=known,
         hashes=site.store is not None and site.store.hashes_customers,
         media=site.config.web_media is not None,
+        keeps_sound=site.config.keep_recordings,
         people=site.access.people,
         config=site.config,
     )
