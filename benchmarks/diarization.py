@@ -148,7 +148,8 @@ def _scored(title: str, mixes: Sequence[Mix], models: ModelSet) -> dict[str, Any
 def _cpu_share(rows: Sequence[dict[str, Any]]) -> float:
     """Of the sound's length; takes `cpu_s` out of the rows."""
     spent_s: float = sum(row.pop("cpu_s") for row in rows)
-    return round(spent_s / sum(row["audio_s"] for row in rows), 4)
+    heard_s: float = sum(row["audio_s"] for row in rows)
+    return round(spent_s / heard_s, 4)
 
 
 def _live_error(mixes: Sequence[Mix], models: ModelSet) -> float:

@@ -136,8 +136,7 @@ class Listed:
         self._counts = counts
 
     def diarize(self, pcm: F32, rate_hz: int, *, speakers: int | None = None) -> tuple[SpeakerTurn, ...]:
-        end_us = len(pcm) * S_US // rate_hz
-        turns = [replace(t, span=Span(t.span.start_us, min(end_us, t.span.end_us))) for t in self._turns]
+        turns = [turn for turn in self._turns if turn.span.end_us <= len(pcm) * S_US // rate_hz]
         return tuple(turns if self._counts or speakers else (replace(t, speaker="A") for t in turns))
 
 
@@ -150,7 +149,7 @@ def truth(engine: Engine) -> str:
         resampler = Resampler(RATE_HZ)
         heard = np.concatenate((resampler.feed(np.ascontiguousarray(side)), resampler.finish()))
         found += [SpeakerTurn(turn.span, name) for turn in speech_turns(name, heard, engine.models.gate)]
-    # One cuts in on the other, and says the same once more in what another line says already.
+    # One cuts in on the other; both lines also lie in or beside other ones of the same speaker.
     found += [SpeakerTurn(Span(11 * S_US, 12 * S_US), name) for name in ("SPEAKER_00", "SPEAKER_01")]
     return write_rttm({"call": sorted(found)})
 
