@@ -143,7 +143,7 @@ def test_a_recorded_call_is_told_apart_by_it(
 ) -> None:
     """From the command line to the timeline, on a real call."""
     call, rttm = tmp_path / "call.wav", tmp_path / "turns.rttm"
-    pcm, rate_hz = soundfile.read(example, dtype="float32", frames=160_000)
+    pcm, rate_hz = soundfile.read(example, dtype="float32", frames=96_000)
     pcm = np.ascontiguousarray(pcm.mean(axis=1))
     soundfile.write(call, pcm, rate_hz, subtype="FLOAT")
     options = ["--diarizer", str(folder / "config.yaml"), "--speakers", "agent,customer", "--json", "-"]
