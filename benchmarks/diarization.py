@@ -5,13 +5,15 @@
 Scored are a two-speaker telephone sample with its own reference, mono mixes of two-channel calls, whose channels tell
 who speaks when, and conversations built from single-speaker clips (benchmarks/mixes.py). The parameters of
 pipelines/speakers.py were chosen on conversations of the speakers in TUNING, which are not scored here; the telephone
-sample and the calls were not looked at for it.
+sample and the calls were not looked at for it. `--diarizer PATH|NAME` measures a pipeline of pyannote.audio beside our
+own search, on the same sound.
 """
 
 import csv
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
@@ -25,9 +27,10 @@ from affectline.models.runtime import Runtime
 from affectline.models.signals import F32
 from affectline.pipelines.cues import CueLexicon
 from affectline.pipelines.media import open_recording
-from affectline.pipelines.mono import MonoConfig, find_voices_of
+from affectline.pipelines.mono import MonoConfig, find_voices_of, speaker_search
 from affectline.pipelines.roles import RoleFinder
-from affectline.pipelines.speakers import Turn, diarize, listen
+from affectline.pipelines.session import ModelSet
+from affectline.pipelines.speakers import Turn
 from affectline.pipelines.speakers_live import SpeakerTracker
 from affectline.pipelines.turns import read_rttm
 from affectline.server.engine import Engine
@@ -51,17 +54,19 @@ DIALOGUES: Final = Path(__file__).parents[1] / "tests" / "data"
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--each", type=int, default=4, metavar="N", help="conversations of each number of speakers")
+    parser.add_argument("--diarizer", metavar="PATH|NAME", help="a pipeline of pyannote.audio, measured beside ours")
     args = parser.parse_args()
     root: Path = args.data
     if not (root / "diar_phone_sample").is_dir():
         sys.exit(
             f"expected the folder with all data sets, found no diar_phone_sample in {root}: give it with --data DIR"
         )
-    engine = Engine(runtime=Runtime(threads=1))
+    engine = Engine(runtime=Runtime(threads=1), diarizer=args.diarizer)
+    ours = replace(engine.models, diarizer=None)
     gate = engine.models.gate
     sets: dict[str, Callable[[], Iterator[Mix]]] = {
         "telephone sample": lambda: iter([_sample(root / "diar_phone_sample")]),
-        "two-channel calls": lambda: _calls(root / "call_center_en", engine),
+        "two-channel calls": lambda: _calls(root / "call_center_en", ours),
     }
     for name in ("emodb", "ravdess_speech", "nemo_pl"):
         others = sorted(_speakers(root / name) - set(TUNING.get(name, ())))
@@ -72,47 +77,57 @@ def main() -> None:
         sets[f"{name}, calm, 2"] = lambda name=name, others=others: iter(  # type: ignore[misc]
             build_mixes(root / name, gate, others, counts=(2,), each=args.each, turns=TURNS, calm=True)
         )
-    rows, spent_s, heard_s = [], 0.0, 0.0
+    rows: list[dict[str, Any]] = []
+    theirs: list[dict[str, Any]] = []
     for title, make in sets.items():
-        found = _scored(title, list(make()), engine)
-        spent_s, heard_s = spent_s + found.pop("cpu_s"), heard_s + found["audio_s"]
-        rows.append(found)
-        print(found)
+        mixes = list(make())
+        rows.append(_scored(title, mixes, ours) | {"der_live": round(_live_error(mixes, ours), 4)})
+        print(rows[-1])
+        if engine.models.diarizer:
+            theirs.append(_scored(title, mixes, engine.models))
+            print(engine.models.diarizer.model, theirs[-1])
     roles = {
-        "sound": _roles(root / "call_center_en", engine),
-        "dialogues": {name: _written_roles(name, engine.models.cues) for name in ("dev", "test")},
+        "sound": _roles(root / "call_center_en", ours),
+        "dialogues": {name: _written_roles(name, ours.cues) for name in ("dev", "test")},
     }
+    cpu_share = _cpu_share(rows)
     two = [row for row in rows if row["speakers"] == 2]
-    results = {
+    results: dict[str, Any] = {
         "tuning": {name: list(speakers) for name, speakers in TUNING.items()},
         "sets": rows,
         "roles": roles,
-        "cpu_share": round(spent_s / heard_s, 4),
+        "cpu_share": cpu_share,
     }
+    if engine.models.diarizer:
+        results["diarizer"] = {
+            "model": engine.models.diarizer.model,
+            "cpu_share": _cpu_share(theirs),
+            "sets": theirs,
+            "roles": _roles(root / "call_center_en", engine.models),
+        }
     headline = {
         "der_two_voices": round(float(np.mean([row["der"] for row in two])), 3),
-        "cpu_share": results["cpu_share"],
+        "cpu_share": cpu_share,
         "roles": ", ".join(f"{count} {verdict}" for verdict, count in roles["sound"].items()),
     }
     report("diarization", results, headline, args.json)
 
 
-def _scored(title: str, mixes: Sequence[Mix], engine: Engine) -> dict[str, Any]:
-    exact, lenient, known, live = Errors(), Errors(), Errors(), Errors()
+def _scored(title: str, mixes: Sequence[Mix], models: ModelSet) -> dict[str, Any]:
+    exact, lenient, known = Errors(), Errors(), Errors()
     counts: dict[str, int] = defaultdict(int)
     spent_s = heard_s = 0.0
     for mix in mixes:
         duration_us = len(mix.pcm) * 1_000_000 // RATE_HZ
         started_s = process_time()
-        heard = listen(engine.models.gate, engine.models.speakers, _blocks(mix.pcm))
-        turns = diarize(heard)
+        search = speaker_search(models, _blocks(mix.pcm))
+        turns = search(None)
         spent_s += process_time() - started_s
         heard_s += duration_us / 1e6
         speakers = len({turn.speaker for turn in mix.turns})
         exact += diarization_errors(mix.turns, turns, duration_us)
         lenient += diarization_errors(mix.turns, turns, duration_us, collar_us=COLLAR_US)
-        known += diarization_errors(mix.turns, diarize(heard, speakers), duration_us)
-        live += diarization_errors(mix.turns, _live(mix.pcm, engine), duration_us)
+        known += diarization_errors(mix.turns, search(speakers), duration_us)
         counts[str(len({turn.speaker for turn in turns}))] += 1
     return {
         "set": title,
@@ -124,11 +139,24 @@ def _scored(title: str, mixes: Sequence[Mix], engine: Engine) -> dict[str, Any]:
         "false_alarm": round(exact.false_alarm_s / exact.speech_s, 4),
         "confusion": round(exact.confusion_s / exact.speech_s, 4),
         "der_collar": round(lenient.rate, 4),
-        "der_live": round(live.rate, 4),
         "der_known_count": round(known.rate, 4),
         "counted": dict(sorted(counts.items())),
         "cpu_s": spent_s,
     }
+
+
+def _cpu_share(rows: Sequence[dict[str, Any]]) -> float:
+    """Of the sound's length; takes `cpu_s` out of the rows."""
+    spent_s: float = sum(row.pop("cpu_s") for row in rows)
+    heard_s: float = sum(row["audio_s"] for row in rows)
+    return round(spent_s / heard_s, 4)
+
+
+def _live_error(mixes: Sequence[Mix], models: ModelSet) -> float:
+    found = Errors()
+    for mix in mixes:
+        found += diarization_errors(mix.turns, _live(mix.pcm, models), len(mix.pcm) * 1_000_000 // RATE_HZ)
+    return found.rate
 
 
 def _blocks(pcm: F32) -> Iterator[F32]:
@@ -136,9 +164,9 @@ def _blocks(pcm: F32) -> Iterator[F32]:
         yield pcm[start : start + BLOCK]
 
 
-def _live(pcm: F32, engine: Engine) -> list[Turn]:
+def _live(pcm: F32, models: ModelSet) -> list[Turn]:
     """As a running call has it, in pieces of 0.1 s."""
-    tracker = SpeakerTracker(engine.models.gate, engine.models.speakers)
+    tracker = SpeakerTracker(models.gate, models.speakers)
     found = [turn for at in range(0, len(pcm), RATE_HZ // 10) for turn in tracker.feed(pcm[at : at + RATE_HZ // 10])]
     return found + tracker.finish()
 
@@ -153,18 +181,18 @@ def _sample(data: Path) -> Mix:
     return Mix("sample", resampled(pcm[0], rate_hz), read_rttm((data / "sample.rttm").read_text(), "sample.rttm"))
 
 
-def _calls(data: Path, engine: Engine) -> Iterator[Mix]:
+def _calls(data: Path, models: ModelSet) -> Iterator[Mix]:
     for path in sorted((data / "audio").glob("*_stereo.flac")):
         pcm, rate_hz = read_sound(path)
         sides = [resampled(side, rate_hz) for side in pcm]
         turns: list[Turn] = []
         for speaker, side in zip(("customer", "agent"), sides, strict=True):
-            turns += speech_turns(speaker, side, engine.models.gate)
+            turns += speech_turns(speaker, side, models.gate)
         mixed = np.asarray(np.clip(np.mean(sides, axis=0), -1, 1), np.float32)
         yield Mix(path.stem, mixed, tuple(sorted(turns, key=lambda turn: (turn.span, turn.speaker))))
 
 
-def _roles(data: Path, engine: Engine) -> dict[str, Any]:
+def _roles(data: Path, models: ModelSet) -> dict[str, Any]:
     """Of real sound: recordings of one side, and the mono mixes of two-channel calls, each side a party."""
     with (data / "labels.csv").open(newline="") as file:
         sides = [row for row in csv.DictReader(file) if row["role"] in ("agent", "caller")]
@@ -172,13 +200,13 @@ def _roles(data: Path, engine: Engine) -> dict[str, Any]:
     for row in sides:
         recording = open_recording(data / row["path"])
         config = MonoConfig(row["path"], recording.rate_hz, "granted", count=1)
-        (party,) = find_voices_of(recording, config, engine.models).participants
+        (party,) = find_voices_of(recording, config, models).participants
         verdicts[_verdict(party.role, "agent" if row["role"] == "agent" else "customer")] += 1
-    for mix in _calls(data, engine):
+    for mix in _calls(data, models):
         with TemporaryDirectory() as folder:
             path = Path(folder, "mono.wav")
             soundfile.write(path, mix.pcm, RATE_HZ)
-            voices = find_voices_of(open_recording(path), MonoConfig(mix.name, RATE_HZ, "granted"), engine.models)
+            voices = find_voices_of(open_recording(path), MonoConfig(mix.name, RATE_HZ, "granted"), models)
         duration_us = len(mix.pcm) * 1_000_000 // RATE_HZ
         for side in ("customer", "agent"):
             theirs = grid([turn for turn in mix.turns if turn.speaker == side], duration_us)[0]

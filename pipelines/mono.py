@@ -1,21 +1,22 @@
 """Calls whose voices share one channel: found apart, and each given a channel of its own.
 
-A recording is heard three times: for who speaks when (speakers.py), for who is the agent, by the words of the first
-turns (roles.py), and then as an ordinary call in which each voice has a channel. On it, the others are muted; where two
-speak at once both get the sound, marked as mixed. So an agent's voice is never judged, and one whose role is not known
-is taken as an agent's.
+A recording is heard three times: for who speaks when (speakers.py, or another diarizer), for who is the agent, by the
+words of the first turns (roles.py), and then as an ordinary call in which each voice has a channel. On it, the others
+are muted; where two speak at once both get the sound, marked as mixed. So an agent's voice is never judged, and one
+whose role is not known is taken as an agent's.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Final
 
 import numpy as np
 
 from affectline.models.errors import InvalidInputError
-from affectline.models.ports import RATE_HZ
+from affectline.models.ports import RATE_HZ, Diarizer
 from affectline.models.signals import F32, AudioChunk, Span
 from affectline.pipelines.audio import ChannelAudio
 from affectline.pipelines.media import Recording
@@ -26,6 +27,7 @@ from affectline.pipelines.session import CallConfig, ModelSet
 from affectline.pipelines.speakers import MAX_SPEAKERS, Turn, diarize, listen
 from affectline.pipelines.timeline import CallTimeline, Consent, Notice, Participant, Role
 from affectline.pipelines.transcript import Transcriber
+from affectline.pipelines.turns import whole_turns
 
 LEAD_US: Final = 300_000
 """Silence belongs to who spoke last, up to so long before the next turn."""
@@ -34,6 +36,9 @@ ROLE_SPEECH_US: Final = 180_000_000
 ROLE_PIECE_US: Final = 14_000_000
 """… in pieces of at most this length."""
 MIN_ROLE_PIECE_US: Final = 500_000
+MAX_DIARIZED_S: Final = 2 * 3_600
+"""Longest recording for a diarizer other than our own search. It takes the sound whole (460 MB), and pyannote.audio
+compares all its windows in pairs."""
 MAX_NEAR: Final = 64
 """Turns that are looked at for one chunk: more do not fit into one."""
 
@@ -78,6 +83,8 @@ class Voices:
     """Each on a channel of their own, that the recording does not have."""
     beliefs: Mapping[str, RoleBelief]
     """Of each participant."""
+    diarizer: str | None = None
+    """The model that said who speaks when; None where our own search did, or where it was known."""
 
 
 def find_voices_of(
@@ -88,10 +95,11 @@ def find_voices_of(
     turns: Sequence[Turn] | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Voices:
-    """turns: who speaks when where that is known, as from an RTTM file; its names become the ids.
+    """turns: who speaks when where that is known, as from an RTTM file; its names become the ids. Otherwise
+    `models.diarizer` is asked, and without one our own search.
 
     Raises InvalidInputError when the recording has not exactly one channel, its voices have not agreed, or cannot be
-    read.
+    read; with a diarizer also when it is longer than MAX_DIARIZED_S, or more than MAX_SPEAKERS are found.
     """
     if recording.channels != 1 or not recording.has_sound:
         raise InvalidInputError(f"expected a recording with one channel of sound, found {recording.channels}")
@@ -99,28 +107,56 @@ def find_voices_of(
         raise InvalidInputError(
             f"expected the consent of all voices to be granted before they are told apart, found {config.consent}"
         )
-    given = turns is not None
-    heard = None
+    search = None
     if turns is None:
-        heard = listen(models.gate, models.speakers, _sound(recording, progress))
-        turns = diarize(heard, config.speakers)
+        search = speaker_search(models, _sound(recording, progress))
+        turns = search(config.speakers)
     names = list(dict.fromkeys(turn.speaker for turn in sorted(turns, key=lambda turn: turn.span)))
     if config.roles and names and len(names) > len(config.roles):
         raise InvalidInputError(f"expected a role for each of {len(names)} speakers, found {len(config.roles)}")
     names = names or ["1"]
     finder = RoleFinder(models.cues)
-    beliefs = _beliefs(recording, config, models, finder, turns, names, named=given)
-    if heard is not None and config.speakers is None and len(names) == 1 and finder.both_sides(names[0]):
+    beliefs = _beliefs(recording, config, models, finder, turns, names, named=search is None)
+    if search and config.speakers is None and len(names) == 1 and finder.both_sides(names[0]):
         # The voices are alike, but the words are those of two sides.
-        turns = diarize(heard, 2)
+        turns = search(2)
         names = list(dict.fromkeys(turn.speaker for turn in turns))
         beliefs = _beliefs(recording, config, models, RoleFinder(models.cues), turns, names, named=False)
-    ids = {name: name for name in names} if given else _ids([(name, beliefs[name].role) for name in names])
+    ids = _ids([(name, beliefs[name].role) for name in names]) if search else {name: name for name in names}
     return Voices(
         tuple(replace(turn, speaker=ids[turn.speaker]) for turn in turns),
         tuple(participant(ids[name], beliefs[name].role, channel, config) for channel, name in enumerate(names)),
         {ids[name]: belief for name, belief in beliefs.items()},
+        models.diarizer.model if search and models.diarizer else None,
     )
+
+
+def speaker_search(models: ModelSet, sound: Iterator[F32]) -> Callable[[int | None], tuple[Turn, ...]]:
+    """How many speak in the sound, where that is known -> who speaks when.
+
+    sound: a whole recording, mono at RATE_HZ in blocks of any length; it is heard here, once. Both raise
+    InvalidInputError as find_voices_of does.
+    """
+    if models.diarizer is None:
+        return partial(diarize, listen(models.gate, models.speakers, sound))
+    return partial(_diarized, models.diarizer, _joined(sound))
+
+
+def _diarized(diarizer: Diarizer, pcm: F32, count: int | None) -> tuple[Turn, ...]:
+    return whole_turns(diarizer.diarize(pcm, RATE_HZ, speakers=count) if len(pcm) else (), diarizer.model)
+
+
+def _joined(sound: Iterator[F32]) -> F32:
+    """[n] of all blocks."""
+    joined = bytearray()  # it grows without being copied twice
+    for block in sound:
+        joined += block.tobytes()
+        if len(joined) > MAX_DIARIZED_S * RATE_HZ * 4:
+            raise InvalidInputError(
+                f"expected at most {MAX_DIARIZED_S // 3_600} h of sound with a diarizer, which takes it whole; "
+                "found more"
+            )
+    return np.frombuffer(joined, np.float32)
 
 
 def analyze_voices(
@@ -147,7 +183,8 @@ def analyze_voices(
     if recording.truncated:
         message = "Part of the recording is missing or damaged."
         session.note(Notice("truncated_recording", message, session.received_us))
-    return session.timeline()
+    timeline = session.timeline()
+    return replace(timeline, models={**timeline.models, "diarizer": voices.diarizer}) if voices.diarizer else timeline
 
 
 def notices(voices: Voices) -> Iterator[Notice]:

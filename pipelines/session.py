@@ -16,6 +16,7 @@ from affectline.models.labels import Label
 from affectline.models.ports import (
     RATE_HZ,
     AcousticEncoder,
+    Diarizer,
     Expression,
     FaceDetector,
     Recogniser,
@@ -137,7 +138,9 @@ class ModelSet:
     speakers: SpeakerEncoder
     cues: CueLexicon
     versions: Mapping[str, str]
-    """Task -> `name@version`."""
+    """Task -> `name@version`, of what every call may use: not of the diarizer."""
+    diarizer: Diarizer | None = None
+    """Tells voices of recordings apart; None leaves it to our own search."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Turns of the voices of one recording, from and to RTTM files that people may have corrected."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from affectline.models.errors import InvalidInputError
@@ -32,17 +32,28 @@ def read_rttm(text: str, name: str) -> tuple[Turn, ...]:
         raise InvalidInputError(f"{name} {error}") from None
     if len(recordings) > 1:
         raise InvalidInputError(f"{name}: expected the turns of one recording, found those of {len(recordings)}")
-    spans: dict[str, list[Span]] = {}
-    for turn in (turn for turns in recordings.values() for turn in turns if turn.span.duration_us):
+    found = [turn for turns in recordings.values() for turn in turns if turn.span.duration_us]
+    for turn in found:
         if not _NAME.fullmatch(turn.speaker):
             raise InvalidInputError(
                 f"{name}: expected speakers' names of at most 64 characters without , : =, found another one"
             )
         if turn.span.end_us > MAX_US:
             raise InvalidInputError(f"{name}: expected turns within 24 h, found a later one")
-        spans.setdefault(turn.speaker, []).append(turn.span)
-    if not spans:
+    if not found:
         raise InvalidInputError(f"{name}: expected SPEAKER lines, found none")
+    return whole_turns(found, name)
+
+
+def whole_turns(turns: Iterable[SpeakerTurn], name: str) -> tuple[Turn, ...]:
+    """Turns as they come from elsewhere, by time: those of one speaker that touch or overlap become one, and they are
+    cut where another speaker begins or ends.
+
+    `name`: where they come from. Raises InvalidInputError for more than MAX_SPEAKERS speakers.
+    """
+    spans: dict[str, list[Span]] = {}
+    for turn in turns:
+        spans.setdefault(turn.speaker, []).append(turn.span)
     if len(spans) > MAX_SPEAKERS:
         raise InvalidInputError(f"{name}: expected at most {MAX_SPEAKERS} speakers, found {len(spans)}")
     return with_overlaps([Turn(span, who) for who, own in spans.items() for span in _joined(own)])

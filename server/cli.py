@@ -42,7 +42,7 @@ from affectline.server.engine import Engine
 from affectline.server.exports import to_json, write_csv
 from affectline.server.files import write_whole
 from affectline.server.look import told
-from affectline.server.mono_cli import MonoCall, RttmOut, Speakers, TurnsIn, mono_call, tell, write_turns
+from affectline.server.mono_cli import DiarizerName, MonoCall, RttmOut, Speakers, TurnsIn, mono_call, tell, write_turns
 from affectline.server.report import render_html
 from affectline.server.sound import to_ogg
 from affectline.server.terminal import render_terminal
@@ -171,6 +171,7 @@ def analyze(
     raw: Raw = None,
     speakers: Speakers = None,
     turns: TurnsIn = None,
+    diarizer: DiarizerName = None,
     policies: PoliciesFile = None,
     cues: CueFiles = None,
     site: SiteFolder = None,
@@ -214,12 +215,15 @@ def analyze(
             "--keep-pictures": keep_pictures,
             "--speakers": speakers,
             "--turns": turns,
+            "--diarizer": diarizer,
             "--rttm": rttm,
         }
         if (given := [name for name, value in sound.items() if value]) and all(map(is_chat, files)):
             raise InvalidInputError(f"expected a recording with {given[0]}, found written conversations only")
         if turns and several:
             raise InvalidInputError(f"expected one recording with --turns, found {len(files)}")
+        if turns and diarizer:
+            raise InvalidInputError("expected --turns or --diarizer, found both")
         jobs: list[_Call | MonoCall | _Chat] = []
         for path in files:
             if is_chat(path):
@@ -232,6 +236,7 @@ def analyze(
                     path.name,
                     speakers=speakers,
                     turns=turns,
+                    diarizer=diarizer,
                     channels=channels,
                     consent=consent,
                     agent_basis=agent_voice_basis,
@@ -252,6 +257,7 @@ def analyze(
         engine = Engine(
             runtime=Runtime([name.strip() for name in providers.split(",")]) if providers else None,
             speech_model=speech_model,
+            diarizer=diarizer,
             policies=policies,
             cues=cues or (),
             site=site,

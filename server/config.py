@@ -89,6 +89,12 @@ class ServerConfig(BaseModel):
         description="Another Whisper: a registered one by name (`whisper-base-fp16` for GPUs), or a folder that "
         "`affectline models export whisper` wrote.",
     )
+    diarizer: str | None = Field(
+        default=None,
+        description="Tells the voices of recordings with one channel apart in place of our own search: a pipeline of "
+        "pyannote.audio (extra `pyannote`) by its folder, config file or name on the hub. A pipeline is trusted like a "
+        "program. Live calls keep our own search.",
+    )
     providers: tuple[str, ...] = Field(
         default=DEFAULT_PROVIDERS,
         description="What may run the networks, in order, with commas: each network goes to the first that takes it. "

@@ -282,13 +282,16 @@ def _networks(config: ServerConfig, broken: Set[str]) -> tuple[list[Check], tupl
             speech_model=config.speech_model,
             voice_model=config.voice_model,
             face_model=config.face_model,
+            diarizer=config.diarizer,
             policies=config.policies,
             cues=config.cues,
             accept_licences=config.accept_license,
         )
     except AffectlineError as error:
         return [Check(area, "loading", "fault", str(error))], ()
-    chosen = ", ".join(f"{task.replace('_', ' ')}: {name}" for task, name in engine.models.versions.items())
+    diarizer = {"diarizer": engine.models.diarizer.model} if engine.models.diarizer else {}
+    used = {**engine.models.versions, **diarizer}
+    chosen = ", ".join(f"{task.replace('_', ' ')}: {name}" for task, name in used.items())
     checks = [Check(area, "in use", "ok", chosen)]
     for placement in runtime.placements:
         checks.append(_placed(placement, broken))

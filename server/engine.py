@@ -14,6 +14,7 @@ from affectline.models.registry import all_models, load_model
 from affectline.models.runtime import Runtime
 from affectline.models.store import Store, default_root
 from affectline.models.zoo.expression_file import expression_file
+from affectline.models.zoo.pyannote import pyannote_pipeline
 from affectline.models.zoo.voice import trained_head
 from affectline.models.zoo.whisper_folder import TwoEncoders, whisper_folder
 from affectline.pipelines.chat import ChatConfig, ChatSession
@@ -59,6 +60,7 @@ class Engine:
         voice_model: str | None = None,
         face_model: str | None = None,
         speech_model: str | None = None,
+        diarizer: str | None = None,
         policies: Path | None = None,
         cues: Sequence[Path] = (),
         site: Path | None = None,
@@ -69,6 +71,8 @@ class Engine:
         `face_model`: another registered expression model by name, or an ONNX file of HSEmotion's kind.
         `speech_model`: another registered recogniser by name, or a folder that `affectline models export whisper`
         wrote. Where the folder's encoder is not the one that the voice models learnt from, that one runs beside it.
+        `diarizer`: a pipeline of pyannote.audio by its folder, config file or name on the hub, or a registered one by
+        name; tells voices of recordings apart in place of our own search.
         `policies`: another pack than the default one.
         `cues`: files that add to or take from the default cue lexicon, in order.
         `site`: folder in which the site baseline is kept; None neither learns nor uses one.
@@ -103,6 +107,10 @@ class Engine:
             voice_encoder = None if feeds_voice else usual
             known |= {encoder.name: encoder, recogniser.name: recogniser}
             chosen |= {"acoustic_encoder": encoder.name, "recogniser": recogniser.name}
+        if diarizer:
+            spec = known.get(diarizer) or pyannote_pipeline(diarizer)
+            known[spec.name] = spec
+            chosen["diarizer"] = spec.name
         for task, name in chosen.items():
             if name not in known or known[name].task != task:
                 fitting = ", ".join(spec.name for spec in known.values() if spec.task == task)
@@ -113,7 +121,7 @@ class Engine:
                 )
         store, runtime = store or Store(default_root()), runtime or Runtime()
         loaded = {task: load_model(known[name], store, runtime) for task, name in chosen.items()}
-        versions: dict[str, str] = {task: known[name].id for task, name in chosen.items()}
+        versions: dict[str, str] = {task: known[name].id for task, name in chosen.items() if task != "diarizer"}
         if voice_encoder:
             loaded["acoustic_encoder"] = TwoEncoders(
                 loaded["acoustic_encoder"], load_model(voice_encoder, store, runtime)
@@ -130,6 +138,7 @@ class Engine:
             speakers=loaded["speaker_encoder"],
             cues=load_cues(*cues),
             versions=versions,
+            diarizer=loaded.get("diarizer"),
         )
         voice = self.models.voice
         judges = (voice, self.models.text, self.models.expression)

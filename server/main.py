@@ -277,6 +277,7 @@ def run(config: ServerConfig) -> None:
             speech_model=config.speech_model,
             voice_model=config.voice_model,
             face_model=config.face_model,
+            diarizer=config.diarizer,
             policies=config.policies,
             cues=config.cues,
             site=config.site_dir,

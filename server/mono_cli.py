@@ -34,6 +34,14 @@ TurnsIn = Annotated[
         help="RTTM file of who speaks when, instead of finding it; speakers called customer or agent are just those.",
     ),
 ]
+DiarizerName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|NAME",
+        help="Find who speaks when by this pipeline of pyannote.audio (extra pyannote): its folder, config file or "
+        "name on the hub. A pipeline can run any code: trust it like a program.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +65,21 @@ def mono_call(
     agent_basis: str | None,
     pictures_agreed: bool,
     language: str | None,
+    diarizer: str | None = None,
 ) -> MonoCall | None:
     """The recording as a call of several voices; None when its channel is one party's.
 
     So it is with --channels, with video, without everybody's consent, and with more channels than one; asking for
     voices to be told apart then is an InvalidInputError.
     """
-    wanted = speakers is not None or turns is not None
+    wanted = any(option is not None for option in (speakers, turns, diarizer))
     single = recording.has_sound and recording.channels == 1 and channels is None
     if not wanted and (not single or recording.has_video or consent != "granted"):
         return None
     if not single:
         found = "--channels" if channels else f"{recording.channels} channels" if recording.has_sound else "no sound"
         raise InvalidInputError(
-            f"expected one channel that carries all voices with --speakers or --turns, found {found}"
+            f"expected one channel that carries all voices with --speakers, --turns or --diarizer, found {found}"
         )
     roles, count = _read_speakers(speakers)
     config = MonoConfig(

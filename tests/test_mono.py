@@ -1,6 +1,7 @@
 """Calls whose voices share one channel: split by voice, analysed as parties; from a file, and while they run."""
 
-from itertools import groupby
+from dataclasses import replace
+from itertools import groupby, repeat
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affectline.models.errors import InvalidInputError
-from affectline.models.signals import F32, AudioChunk, Gap, Span
+from affectline.models.ports import RATE_HZ as MODELS_RATE_HZ
+from affectline.models.signals import F32, AudioChunk, Gap, Span, SpeakerTurn
 from affectline.pipelines.media import open_recording
-from affectline.pipelines.mono import MonoConfig, Splitter, Voices, analyze_voices, find_voices_of
+from affectline.pipelines.mono import (
+    MonoConfig,
+    Splitter,
+    Voices,
+    analyze_voices,
+    find_voices_of,
+    speaker_search,
+)
 from affectline.pipelines.mono_live import MonoSession
+from affectline.pipelines.resample import Resampler
+from affectline.pipelines.rttm import read_rttm, write_rttm
 from affectline.pipelines.session import ConsentChange
 from affectline.pipelines.speakers import Turn
 from affectline.pipelines.timeline import CallTimeline, Notice, Output, Participant
-from affectline.pipelines.turns import with_overlaps
+from affectline.pipelines.turns import whole_turns, with_overlaps
 from affectline.server.engine import Engine
+from benchmarks.mixes import speech_turns
 
 pytestmark = pytest.mark.integration
 
@@ -112,6 +124,75 @@ def test_voices_that_have_not_agreed_and_other_recordings_are_refused(path: Path
         find_voices_of(open_recording(EXAMPLE), CONFIG, engine.models)
     with pytest.raises(InvalidInputError, match="expected 1 to 6 speakers, found 7"):
         MonoConfig("x", RATE_HZ, "granted", count=7)
+
+
+class Listed:
+    """A diarizer that has its turns from RTTM. Unless it counts, it hears one voice where no number is given."""
+
+    model = "listed@1"
+
+    def __init__(self, text: str, *, counts: bool = True) -> None:
+        (self._turns,) = read_rttm(text).values()
+        self._counts = counts
+
+    def diarize(self, pcm: F32, rate_hz: int, *, speakers: int | None = None) -> tuple[SpeakerTurn, ...]:
+        turns = [turn for turn in self._turns if turn.span.end_us <= len(pcm) * S_US // rate_hz]
+        return tuple(turns if self._counts or speakers else (replace(t, speaker="A") for t in turns))
+
+
+@pytest.fixture(scope="module")
+def truth(engine: Engine) -> str:
+    """RTTM of the example: its channels tell who speaks when."""
+    pcm, _ = soundfile.read(EXAMPLE, dtype="float32")
+    found: list[SpeakerTurn] = []
+    for name, side in (("SPEAKER_01", pcm[:, 0]), ("SPEAKER_00", pcm[:, 1])):
+        resampler = Resampler(RATE_HZ)
+        heard = np.concatenate((resampler.feed(np.ascontiguousarray(side)), resampler.finish()))
+        found += [SpeakerTurn(turn.span, name) for turn in speech_turns(name, heard, engine.models.gate)]
+    # One cuts in on the other; both lines also lie in or beside other ones of the same speaker.
+    found += [SpeakerTurn(Span(11 * S_US, 12 * S_US), name) for name in ("SPEAKER_00", "SPEAKER_01")]
+    return write_rttm({"call": sorted(found)})
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_another_diarizer_takes_the_place_of_our_search(
+    path: Path, engine: Engine, truth: str, count: int | None
+) -> None:
+    models = replace(engine.models, diarizer=Listed(truth, counts=count is None))
+    found = find_voices_of(open_recording(path), replace(CONFIG, count=count), models)
+    assert [(party.id, party.role) for party in found.participants] == [("agent", "agent"), ("customer", "customer")]
+    assert found.diarizer == "listed@1"
+    ids = {"SPEAKER_00": "agent", "SPEAKER_01": "customer"}
+    expected = [replace(turn, speaker=ids[turn.speaker]) for turn in whole_turns(read_rttm(truth)["call"], "x")]
+    assert list(found.turns) == expected
+    at_once = {turn.speaker for turn in found.turns if turn.overlap and turn.span == Span(11 * S_US, 12 * S_US)}
+    assert at_once == {"agent", "customer"}
+
+
+def test_the_timeline_names_the_diarizer_that_was_used(
+    mono: F32, engine: Engine, voices: Voices, truth: str, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "x.wav", mono[: 10 * RATE_HZ], RATE_HZ)
+    config = replace(CONFIG, roles=("agent", "customer"))
+    models = replace(engine.models, diarizer=Listed(truth))
+    recording = open_recording(tmp_path / "x.wav")
+    used = find_voices_of(recording, config, models)
+    timeline = analyze_voices(recording, config, used, engine.open)
+    assert timeline.models["diarizer"] == "listed@1"
+    assert voices.diarizer is None
+    given_turns = find_voices_of(recording, config, models, turns=used.turns)
+    assert "diarizer" not in analyze_voices(recording, config, given_turns, engine.open).models
+
+
+def test_what_a_diarizer_cannot_be_given_or_finds_too_much_of_is_told(engine: Engine) -> None:
+    many = write_rttm({"x": [SpeakerTurn(Span(0, S_US), f"s{number}") for number in range(7)]})
+    models = replace(engine.models, diarizer=Listed(many))
+    minute = np.zeros(60 * MODELS_RATE_HZ, np.float32)
+    with pytest.raises(InvalidInputError, match="listed@1: expected at most 6 speakers, found 7"):
+        speaker_search(models, iter([minute]))(None)
+    assert speaker_search(models, iter([]))(None) == ()
+    with pytest.raises(InvalidInputError, match="expected at most 2 h of sound with a diarizer"):
+        speaker_search(models, repeat(minute))
 
 
 @pytest.mark.parametrize("kind", ["silence", "music"])

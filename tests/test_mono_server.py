@@ -1,6 +1,7 @@
 """Calls with all voices on one channel, over gRPC and on the command line."""
 
 from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from affectline.models.errors import InvalidInputError
 from affectline.pipelines.media import open_recording
 from affectline.pipelines.mono import MonoConfig
 from affectline.pipelines.timeline import CallTimeline, Participant
@@ -86,6 +88,26 @@ async def test_a_recording_job_finds_voices(channel: grpc.aio.Channel, path: Pat
     timeline = wire.timeline_from_parts([part.timeline async for part in stub.GetRecordingTimeline(request)])
     assert [(party.id, party.role) for party in timeline.participants] == [("agent", "agent"), ("customer", "customer")]
     assert {u.participant for u in timeline.utterances} == {"agent", "customer"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([str(EXAMPLE), "--diarizer", "x"], "expected one channel that carries all voices with --speakers, --turns or"),
+        (["CALL", "--diarizer", "x", "--turns", __file__], "expected --turns or --diarizer, found both"),
+        (["CALL", "--diarizer", "silero"], "expected a model for diarizer of pyannote"),
+    ],
+)
+def test_a_diarizer_that_cannot_be_used_is_told(path: Path, engine: Engine, options: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["analyze", *(str(path) if each == "CALL" else each for each in options)])
+    assert result.exit_code != 0
+    assert said in " ".join(result.output.split())
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="pyannote.audio may be installed")
+def test_without_the_extra_it_is_told_how_to_get_it(engine: Engine) -> None:
+    with pytest.raises(InvalidInputError, match=r"pip install 'affectline\[pyannote\]'"):
+        Engine(diarizer="some/pipeline")
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,13 @@ TELEMETRY: Final = "PYANNOTE_METRICS_ENABLED"
 class PyannoteDiarizer:
     """Satisfies ports.Diarizer; runs on a CUDA device where PyTorch finds one."""
 
-    def __init__(self, source: str) -> None:
-        """Raises InvalidInputError without package or pipeline in the folder, FetchError without one on the hub."""
-        self.model = f"{Path(source).name}@1"
+    def __init__(self, source: str, *, threads: int | None = None) -> None:
+        """`threads`: of PyTorch, in the whole process; None leaves them as they are.
+
+        Raises InvalidInputError without package or pipeline in the folder, FetchError without one on the hub.
+        """
+        path = Path(source)
+        self.model = f"{(path.resolve().parent if path.is_file() else path).name}@1"
         os.environ.setdefault(TELEMETRY, "false")  # it would tell its makers of every file that is analysed
         try:
             torch, audio = import_module("torch"), import_module("pyannote.audio")
@@ -36,7 +40,7 @@ class PyannoteDiarizer:
             raise InvalidInputError(
                 f"expected the package pyannote.audio, found: {error}; run `pip install 'affectline[pyannote]'`"
             ) from error
-        local = Path(source).exists()
+        local = path.exists()
         try:
             pipeline = audio.Pipeline.from_pretrained(source)
         except Exception as error:  # whatever its classes and the hub's client raise
@@ -46,6 +50,8 @@ class PyannoteDiarizer:
             raise FetchError(
                 f"expected a pipeline of pyannote.audio at {source}, found none that this account may read"
             )
+        if threads:
+            torch.set_num_threads(threads)
         self._torch = torch
         self._pipeline = pipeline.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -76,7 +82,13 @@ def _turns(turns: Any, end_us: int) -> tuple[SpeakerTurn, ...]:
 def pyannote_pipeline(source: str, name: str = "pyannote") -> ModelSpec:
     """A pipeline by its folder, file or name on the hub."""
     return ModelSpec(
-        name, "1", "diarizer", None, lambda folder, runtime: PyannoteDiarizer(source), default=False, extra="pyannote"
+        name=name,
+        version="1",
+        task="diarizer",
+        artifact=None,
+        load=lambda folder, runtime: PyannoteDiarizer(source, threads=runtime.threads),
+        default=False,
+        extra="pyannote",
     )
 
 

@@ -4,9 +4,11 @@ Runs in an environment of its own (`make test-backends`). The pipeline is built 
 tiny random embedding and random PLDA matrices, saved and loaded as published ones are. Nothing is fetched.
 """
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,15 +16,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import yaml
+from typer.testing import CliRunner
 
 from affectline.models.errors import FetchError, InvalidInputError
+from affectline.models.ports import RATE_HZ
 from affectline.models.registry import all_models, load_model
 from affectline.models.runtime import Runtime
 from affectline.models.signals import F32, SpeakerTurn
 from affectline.models.store import Store
 from affectline.models.zoo.pyannote import COMMUNITY, TELEMETRY, PyannoteDiarizer, pyannote_pipeline
+from affectline.pipelines.resample import Resampler
 from affectline.pipelines.rttm import read_rttm, write_rttm
+from affectline.pipelines.turns import read_rttm as read_turns
+from affectline.pipelines.turns import whole_turns
+from affectline.server.cli import app
+from affectline.server.config import ServerConfig
+from affectline.server.doctor import examine
+from affectline.server.engine import Engine
 
 pytestmark = pytest.mark.backends
 if find_spec("pyannote") is None or find_spec("pyannote.audio") is None:
@@ -124,6 +136,36 @@ def test_it_answers_what_pyannote_answers(model: PyannoteDiarizer, folder: Path,
         assert turn.span.end_us == pytest.approx(min(12, end_s) * 1e6, abs=1)
     assert list(found) == sorted(found)
     assert read_rttm(write_rttm({"call": found}))["call"] == found
+
+
+def test_a_recorded_call_is_told_apart_by_it(
+    model: PyannoteDiarizer, folder: Path, example: Path, engine: Engine, tmp_path: Path
+) -> None:
+    """From the command line to the timeline, on a real call."""
+    call, rttm = tmp_path / "call.wav", tmp_path / "turns.rttm"
+    pcm, rate_hz = soundfile.read(example, dtype="float32", frames=96_000)
+    pcm = np.ascontiguousarray(pcm.mean(axis=1))
+    soundfile.write(call, pcm, rate_hz, subtype="FLOAT")
+    options = ["--diarizer", str(folder / "config.yaml"), "--speakers", "agent,customer", "--json", "-"]
+    result = CliRunner().invoke(app, ["analyze", str(call), *options, "--rttm", str(rttm)])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["models"]["diarizer"] == model.model == f"{folder.name}@1"
+    resampler = Resampler(rate_hz)
+    expected = model.diarize(np.concatenate((resampler.feed(pcm), resampler.finish())), RATE_HZ, speakers=2)
+    first = expected[0].speaker
+    ids = {turn.speaker: "agent" if turn.speaker == first else "customer" for turn in expected}
+    assert set(ids.values()) == {"agent", "customer"}, "a pipeline that finds one voice would prove nothing"
+    named = [replace(turn, speaker=ids[turn.speaker]) for turn in expected]
+    assert read_turns(rttm.read_text(), "x") == whole_turns(named, "x")
+
+
+def test_the_setting_is_looked_at_before_the_server_starts(folder: Path, engine: Engine) -> None:
+    checks = {check.name: check for check in examine(ServerConfig(diarizer=str(folder), threads=1)).checks}
+    assert f"diarizer: {folder.name}@1" in checks["in use"].found
+    assert import_module("torch").get_num_threads() == 1
+    (fault,) = (c for c in examine(ServerConfig(diarizer=str(folder / "plda"))).checks if c.area == "networks")
+    assert fault.state == "fault"
+    assert "expected a pipeline of pyannote.audio in" in fault.found
 
 
 def test_the_same_sound_gives_the_same_turns(model: PyannoteDiarizer) -> None:
