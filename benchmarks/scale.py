@@ -6,8 +6,7 @@ Each size gets a server of its own, warmed up. By number, calls run in real time
 each. By length, a single call is the recording over and over, sent as fast as the server takes it (flow control). Cost
 is the server's user and system time, which other programs on the machine hardly change, per minute of call. Memory is
 the server's highest: a line through all numbers tells what one call more takes, beyond what the server needs to work at
-all; a line through all lengths what an hour more takes. `--calls` or `--minutes` without a
-number leaves that half out.
+all; a line through all lengths what an hour more takes. `--calls` or `--minutes` without a number leaves that half out.
 """
 
 import argparse

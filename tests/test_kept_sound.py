@@ -9,13 +9,13 @@ import pytest
 import soundfile
 
 from affectline.pipelines.media import Recording, open_recording
-from affectline.pipelines.timeline import Consent
+from affectline.pipelines.timeline import CallTimeline, Consent
 from affectline.protos.v1.recordings_pb2 import JOB_STATE_SUCCEEDED
 from affectline.server.config import ServerConfig
 from affectline.server.kept_sound import forget_sounds, keep_sound, kept_sound
 
 from .sample_timeline import LENGTH_S, sample_timeline
-from .test_grpc import Launch, create, launch, watch, wav  # noqa: F401
+from .test_grpc import Launch, create, launch, watch, wav  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.unit
 
@@ -31,14 +31,13 @@ def recording(folder: Path, channels: int = 2) -> Recording:
     return open_recording(folder / "call.wav")
 
 
-def agreed(customer: Consent, agent: Consent, channels: int = 2):  # type: ignore[no-untyped-def]
+def agreed(customer: Consent, agent: Consent, channels: int = 2) -> CallTimeline:
     timeline = sample_timeline()
-    states = {"customer": customer, "agent": agent}
+    states: dict[str, Consent] = {"customer": customer, "agent": agent}
     return replace(
         timeline,
         participants=tuple(
-            replace(each, consent=states[each.role], channel=each.channel % channels)  # type: ignore[index]
-            for each in timeline.participants
+            replace(each, consent=states[each.role], channel=each.channel % channels) for each in timeline.participants
         ),
     )
 
@@ -75,7 +74,7 @@ def test_an_id_that_can_be_no_file_name_is_left_alone(tmp_path: Path, call_id: s
     forget_sounds(tmp_path, [call_id])
 
 
-async def test_an_uploaded_recording_is_kept_when_its_call_is(launch: Launch, tmp_path: Path, wav: Path) -> None:  # noqa: F811
+async def test_an_uploaded_recording_is_kept_when_its_call_is(launch: Launch, tmp_path: Path, wav: Path) -> None:  # noqa: F811 - a fixture
     media = tmp_path / "media"
     media.mkdir()
     running = await launch(store=str(tmp_path / "calls.db"), web_media=media, keep_recordings=True)
@@ -85,7 +84,7 @@ async def test_an_uploaded_recording_is_kept_when_its_call_is(launch: Launch, tm
     assert soundfile.info(media / f"{job.call_id}.kept.ogg").channels == 2
 
 
-async def test_by_itself_no_sound_is_kept(launch: Launch, tmp_path: Path, wav: Path) -> None:  # noqa: F811
+async def test_by_itself_no_sound_is_kept(launch: Launch, tmp_path: Path, wav: Path) -> None:  # noqa: F811 - a fixture
     media = tmp_path / "media"
     media.mkdir()
     running = await launch(store=str(tmp_path / "calls.db"), web_media=media)
@@ -94,7 +93,7 @@ async def test_by_itself_no_sound_is_kept(launch: Launch, tmp_path: Path, wav: P
     assert list(media.iterdir()) == []
 
 
-async def test_a_folder_that_cannot_be_written_costs_no_job(launch: Launch, tmp_path: Path, wav: Path) -> None:  # noqa: F811
+async def test_a_folder_that_cannot_be_written_costs_no_job(launch: Launch, tmp_path: Path, wav: Path) -> None:  # noqa: F811 - a fixture
     media = tmp_path / "media"
     media.mkdir()
     running = await launch(store=str(tmp_path / "calls.db"), web_media=media, keep_recordings=True)

@@ -391,8 +391,6 @@ EXPORTED: dict[str, str] = {
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_exports_are_downloaded(visit, pages: Pages, name: str) -> None:
-    if EXPORTED[name] == "parquet":
-        pytest.importorskip("pyarrow")
     page = visit("/calls/call-003")
     page.get_by_text("Export", exact=True).click()
     with page.expect_download() as waiting:
