@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -203,6 +204,8 @@ class Runtime:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spinning)))
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if name == "cpu":
             try:
@@ -271,6 +274,13 @@ def offered_providers() -> tuple[str, ...]:
 def onnxruntime_version() -> str:
     """With what it was built for, e.g. `1.24.1 (CPU-OPENVINO_CPU)`."""
     return f"{ort.__version__} ({ort.get_device()})"
+
+
+@cache
+def _share_arena() -> None:
+    """Lets all networks take memory from one arena: few of them work at a time, and each would keep its most."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, None)
 
 
 def _on_cpu(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:

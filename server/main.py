@@ -52,6 +52,8 @@ M_ARENA_MAX: Final = -8
 ARENAS: Final = 2
 """With 24 calls on two cores as fast as 16, in 40 MB less."""
 
+GIVE_BACK_EVERY_S: Final = 30.0
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -238,6 +240,7 @@ async def serve(config: ServerConfig, load: Callable[[], Opener]) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stopped.set)
     server = Server(config)
+    giving_back = asyncio.create_task(give_memory_back())
     try:
         port = await server.start()
         log.info("listening on %s:%d, loading models", config.listen.rpartition(":")[0], port)
@@ -252,7 +255,16 @@ async def serve(config: ServerConfig, load: Callable[[], Opener]) -> None:
         await waiting
         log.info("stopping")
     finally:
+        giving_back.cancel()
         await server.stop()
+
+
+async def give_memory_back() -> None:
+    """Now and then returns to the system what calls left in the heap (malloc_trim(3)); glibc rarely does."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim:
+        await asyncio.sleep(GIVE_BACK_EVERY_S)
+        await asyncio.to_thread(trim, 0)
 
 
 def share_memory() -> None:
