@@ -1,4 +1,8 @@
-"""Speech gate: Silero VAD 6.2, 16 kHz, in the variant that takes any number of frames per call."""
+"""Speech gate: Silero VAD 6.2, 16 kHz, in the variant that takes any number of frames per call.
+
+The network hardly knows voices as high as a shout or a cry: it takes many of them for no speech. What is loud and no
+speech to it is looked at once more, slowed, which brings voices down to where it knows them; music stays music.
+"""
 
 from pathlib import Path
 
@@ -14,6 +18,12 @@ CONTEXT_SAMPLES = 64
 """Samples before a frame that the network sees with it."""
 MAX_FRAMES = 512
 """Per network call; bounds memory for long recordings (16.4 s)."""
+LOUD_POWER, UNSURE = 1e-3, 0.5
+"""A frame as loud as this (-30 dBFS) that is less likely speech is looked at again."""
+BEFORE_FRAMES, AFTER_FRAMES = 15, 30
+"""The second look begins so long before such a frame, to know what it follows, and ends so long after the last one."""
+SLOWED = 1.4
+"""Length of the sound at the second look, by what it is."""
 FILE = "silero_vad_16k_sequence.onnx"
 
 
@@ -34,23 +44,88 @@ class SileroStream:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._samples = np.zeros(CONTEXT_SAMPLES, np.float32)
-        """The context, then what does not fill a frame yet."""
-        self._state = {"h": np.zeros((1, 1, 128), np.float32), "c": np.zeros((1, 1, 128), np.float32)}
+        self._network = _Network(session)
+        self._samples = np.zeros(0, np.float32)
+        """What does not fill a frame yet."""
+        self._before = np.zeros((0, FRAME_SAMPLES), np.float32)
+        """The last BEFORE_FRAMES frames."""
+        self._second: _Slowed | None = None
+        """While something is looked at again."""
+        self._sure_frames = 0
+        """Since the last one that was loud and no speech."""
 
     def feed(self, pcm: F32) -> F32:
         """pcm [n] at 16 kHz, any n -> speech probability in [0, 1] of each frame completed, [frames]."""
         self._samples = np.concatenate((self._samples, pcm))
         probabilities = [np.zeros(0, np.float32)]
-        while frames := min((len(self._samples) - CONTEXT_SAMPLES) // FRAME_SAMPLES, MAX_FRAMES):
-            windows = np.lib.stride_tricks.sliding_window_view(self._samples, CONTEXT_SAMPLES + FRAME_SAMPLES)
-            block = np.ascontiguousarray(windows[: frames * FRAME_SAMPLES : FRAME_SAMPLES])
-            found = self._session.run({"input": block, **self._state})
-            self._state = {"h": found["hn"], "c": found["cn"]}
-            self._samples = self._samples[frames * FRAME_SAMPLES :]
-            probabilities.append(found["speech_probs"])
+        while count := min(len(self._samples) // FRAME_SAMPLES, MAX_FRAMES):
+            frames = self._samples[: count * FRAME_SAMPLES].reshape(count, FRAME_SAMPLES)
+            probabilities.append(self._again(frames, self._network.feed(frames)))
+            self._samples = self._samples[count * FRAME_SAMPLES :]
         self._samples = self._samples.copy()  # lets go of what was fed
         return np.concatenate(probabilities)
+
+    def _again(self, frames: F32, probabilities: F32) -> F32:
+        """The same probabilities, or those of the second look where they are higher."""
+        known = np.concatenate((self._before, frames))
+        unsure = (np.square(frames).mean(axis=1) >= LOUD_POWER) & (probabilities < UNSURE)
+        if self._second or unsure.any():
+            for index, looks_again in enumerate(unsure.tolist()):
+                self._sure_frames = 0 if looks_again else self._sure_frames + 1
+                if self._sure_frames > AFTER_FRAMES:
+                    self._second = None
+                elif looks_again and self._second is None:
+                    self._second = _Slowed(self._session)
+                    now = len(self._before) + index
+                    self._second.feed(known[max(0, now - BEFORE_FRAMES) : now])
+                if self._second:
+                    probabilities[index] = max(probabilities[index], self._second.feed(frames[index : index + 1]))
+        self._before = known[-BEFORE_FRAMES:].copy()
+        return probabilities
+
+
+class _Network:
+    """Its state over a stream of whole frames."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._context = np.zeros(CONTEXT_SAMPLES, np.float32)
+        self._state = {"h": np.zeros((1, 1, 128), np.float32), "c": np.zeros((1, 1, 128), np.float32)}
+
+    def feed(self, frames: F32) -> F32:
+        """[frames, FRAME_SAMPLES] -> speech probability of each."""
+        samples = np.concatenate((self._context, frames.ravel()))
+        windows = np.lib.stride_tricks.sliding_window_view(samples, CONTEXT_SAMPLES + FRAME_SAMPLES)
+        found = self._session.run({"input": np.ascontiguousarray(windows[::FRAME_SAMPLES]), **self._state})
+        self._state = {"h": found["hn"], "c": found["cn"]}
+        self._context = samples[-CONTEXT_SAMPLES:].copy()
+        return found["speech_probs"]
+
+
+class _Slowed:
+    """The network over the same sound, slowed."""
+
+    def __init__(self, session: Session) -> None:
+        self._network = _Network(session)
+        self._last = np.zeros(0, np.float32)
+        """Sample between which and the next one the slowed sound goes on, at `_at` in [0, 1]."""
+        self._at = 0.0
+        self._samples = np.zeros(0, np.float32)
+        """Slowed, what does not fill a frame yet."""
+
+    def feed(self, frames: F32) -> float:
+        """[frames, FRAME_SAMPLES] -> highest speech probability of the slowed frames that they complete; 0 for none."""
+        pcm = np.concatenate((self._last, frames.ravel()))
+        if not len(pcm):
+            return 0.0
+        end = len(pcm) - 1
+        places = np.arange(self._at, end, 1 / SLOWED)
+        self._at = places[-1] + 1 / SLOWED - end
+        self._last = pcm[end:].copy()
+        self._samples = np.concatenate((self._samples, np.interp(places, np.arange(len(pcm)), pcm).astype(np.float32)))
+        count = len(self._samples) // FRAME_SAMPLES
+        whole, self._samples = np.split(self._samples, [count * FRAME_SAMPLES])
+        return float(self._network.feed(whole.reshape(count, FRAME_SAMPLES)).max())
 
 
 _WHEELS = (
