@@ -100,3 +100,22 @@ def test_a_token_attends_to_those_before_it_however_they_are_fed(tmp_path: Path,
     logits, attention = expected()
     np.testing.assert_allclose(np.concatenate(found), logits, rtol=0, atol=1e-4)
     np.testing.assert_allclose(stepper.alignment()[0], attention, rtol=0, atol=1e-5)
+
+
+def test_the_likeliest_logits_in_int8_are_exact(tmp_path: Path) -> None:
+    """The others are rough: 4 bits."""
+    embeddings, x = (
+        RNG.normal(size=(2_000, WIDTH)).astype(np.float32),
+        RNG.normal(size=(1, 3, WIDTH)).astype(np.float32),
+    )
+    graph = Graph("logits", int8=True, by_row=True)
+    table = graph.const(embeddings.astype(np.float16))
+    logits = conversion._logits(graph, graph.input("x", x.shape), embeddings, table)
+    graph.output(logits, "logits", (1, 3, len(embeddings)))
+    graph.save(tmp_path / "logits.onnx")
+    found = Runtime(["cpu"]).session(tmp_path / "logits.onnx").run({"x": x})["logits"][0]
+    exact = x[0] @ embeddings.astype(np.float16).astype(np.float32).T
+    for row, expected_row in zip(found, exact, strict=True):
+        likeliest = np.argsort(-expected_row)[: conversion.CANDIDATES // 2]
+        np.testing.assert_allclose(row[likeliest], expected_row[likeliest], rtol=0, atol=1e-3)
+        assert 0.1 < np.abs(row - expected_row).max() < 0.3 * np.abs(expected_row).max()

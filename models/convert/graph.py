@@ -3,7 +3,7 @@
 import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,10 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._scalars: dict[tuple[str, bytes], str] = {}
+
+    @property
+    def int8(self) -> bool:
+        return self._int8
 
     @property
     def element(self) -> int:
@@ -79,19 +83,25 @@ class Graph:
         self._nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
         return names[0] if outputs == 1 else tuple(names)
 
-    def linear(self, x: str, weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None = None) -> str:
+    def linear(
+        self, x: str, weight: npt.NDArray[Any], bias: npt.NDArray[Any] | None = None, *, bits: Literal[4, 8] = 8
+    ) -> str:
         """x @ weight.T + bias, weight [out, in]; int8 with one scale per output when the graph is int8.
 
         int8: symmetric weights, inputs quantised per call (DynamicQuantizeLinear), int32 accumulation. By row: a scale
         per BLOCK weights, and one per BLOCK inputs of each row (MatMulNBits), so that an outlier in one row does not
-        blur the others; as fast for one row, slower for hundreds. `in` is then a multiple of BLOCK.
+        blur the others; as fast for one row, slower for hundreds. `in` is then a multiple of BLOCK. bits: of a weight
+        by row.
         """
         matrix = weight.astype(np.float32).T
         if self._int8 and self._by_row:
             blocks = weight.astype(np.float32).reshape(len(weight), -1, BLOCK)
-            scale = np.maximum(np.abs(blocks).max(axis=2, keepdims=True), 1e-8) / 127
-            quantised = np.clip(np.round(blocks / scale) + 128, 0, 255).astype(np.uint8)
-            sizes = {"K": len(matrix), "N": len(weight), "bits": 8, "block_size": BLOCK, "accuracy_level": 4}
+            zero = 2 ** (bits - 1)
+            scale = np.maximum(np.abs(blocks).max(axis=2, keepdims=True), 1e-8) / (zero - 1)
+            quantised = np.round(blocks / scale + zero).astype(np.uint8)
+            if bits == 4:  # two to a byte
+                quantised = quantised[..., 0::2] | quantised[..., 1::2] << 4
+            sizes = {"K": len(matrix), "N": len(weight), "bits": bits, "block_size": BLOCK, "accuracy_level": 4}
             stored = (self.const(quantised), self.const(scale[..., 0].astype(np.float32)))
             y = self.op("MatMulNBits", x, *stored, domain="com.microsoft", **sizes)
         elif self._int8:

@@ -23,6 +23,8 @@ from affectline.models.runtime import Runtime
 EARLY_LAYERS = (1, 2, 3)
 """Encoder blocks whose outputs the encoder graph exposes for voice affect."""
 HEAD_WIDTH = 64
+SCALE = HEAD_WIDTH**-0.5
+"""Of the attention's scores."""
 MEL_BANDS = 80
 """Of all models but the third large one, which has 128."""
 SAMPLES_PER_FFT = 400
@@ -30,6 +32,14 @@ WINDOW_FRAMES = 750
 """Of the encoder, in 15 s: the shortest window on which the plain weights do not run away."""
 SILENT_MEL = -0.65
 """What silence comes out as beside speech of the usual loudness (median over utterances of telephone calls)."""
+
+SILENT_STRIDE = 5
+"""Of silence, every so many-th frame is listened to, as if it were so many."""
+COUNT_WIDTH = 8
+"""What the encoder's queries and keys have besides HEAD_WIDTH: the first tells how many frames a key stands for, the
+others are 0 and make rows that a processor is fast with."""
+CANDIDATES = 32
+"""Next tokens whose logits are exact where the others are computed in 4 bits."""
 
 Tensors = dict[str, npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
@@ -121,7 +131,8 @@ def _encoder(g: Graph, tensors: Tensors, silence: list[tuple[F32, F32]] | None) 
 
     Whisper knows windows padded with silence and runs away on bare ones. To compute what silence comes out as each time
     costs most of a short window; so its keys and values are computed once (`silence`, see _silence), and up to
-    WINDOW_FRAMES the frames after the n-th are those. Without them, k_i and v_i of each block come out, too.
+    WINDOW_FRAMES the frames after the n-th are those: every SILENT_STRIDE-th, whose score is raised by the logarithm of
+    it, which is what as many equal keys come to. Without them, k_i and v_i of each block come out, too.
     """
     x = g.input("mel", (1, _mel_bands(tensors), "mel_frames"))
     for conv, stride in (("conv1", 1), ("conv2", 2)):
@@ -132,26 +143,51 @@ def _encoder(g: Graph, tensors: Tensors, silence: list[tuple[F32, F32]] | None) 
     frames = g.op("Shape", x, start=1, end=2)
     x = g.op("Add", x, g.op("Slice", positions, g.const([0]), frames))
     width = tensors["encoder/conv1/bias"].shape[0]
+    heads = width // HEAD_WIDTH
+    first_silent = g.op("Div", g.op("Add", frames, g.const([SILENT_STRIDE - 1])), g.const([SILENT_STRIDE]))
     for layer in range(_layers(tensors, "encoder")):
         name = f"encoder/layer_{layer}"
-        qkv = _linear(g, tensors, _norm(g, tensors, x, f"{name}/self_attention"), f"{name}/self_attention/linear_0")
-        q, k, v = g.op("Split", qkv, outputs=3, axis=2, num_outputs=3)
+        qkv_weight, qkv_bias = (tensors[f"{name}/self_attention/linear_0/{part}"] for part in ("weight", "bias"))
+        widths = [width] * 3
+        if silence is not None:
+            qkv_weight, qkv_bias = _counting(qkv_weight, 0.0), _counting(qkv_bias, 1.0)
+            widths[:2] = [width + heads * COUNT_WIDTH] * 2
+        qkv = g.linear(_norm(g, tensors, x, f"{name}/self_attention"), qkv_weight, qkv_bias)
+        q, k, v = g.op("Split", qkv, g.const(widths), outputs=3, axis=2)
         if silence is None:
             g.output(k, f"k_{layer}", (1, "frames", width))
             g.output(v, f"v_{layer}", (1, "frames", width))
         else:
-            bounds = (frames, g.const([WINDOW_FRAMES]), g.const([1]))
+            silent_k, silent_v = (array[:, SILENT_STRIDE // 2 :: SILENT_STRIDE] for array in silence[layer])
+            rows = silent_k.shape[1]
+            counted_k = np.zeros((1, rows, heads, HEAD_WIDTH + COUNT_WIDTH), np.float32)
+            counted_k[..., :HEAD_WIDTH] = silent_k.reshape(1, rows, heads, HEAD_WIDTH)
+            counted_k[..., HEAD_WIDTH] = np.log(SILENT_STRIDE) / SCALE
+            bounds = (first_silent, g.const([rows]), g.const([1]))
             k, v = (
                 g.op("Concat", heard, g.op("Slice", g.const(silent), *bounds), axis=1)
-                for heard, silent in zip((k, v), silence[layer], strict=True)
+                for heard, silent in ((k, counted_k.reshape(1, rows, -1)), (v, silent_v))
             )
-        mixed = g.op("MultiHeadAttention", q, k, v, domain="com.microsoft", num_heads=width // HEAD_WIDTH)
+        mixed = g.op("MultiHeadAttention", q, k, v, domain="com.microsoft", num_heads=heads, scale=SCALE)
         x = g.op("Add", x, _linear(g, tensors, mixed, f"{name}/self_attention/linear_1"))
         x = _feed_forward(g, tensors, x, f"{name}/ffn")
         if layer + 1 in EARLY_LAYERS:
             g.output(x, f"layer{layer + 1}", (1, "frames", width))
     g.output(_norm(g, tensors, x, "encoder"), "hidden", (1, "frames", width))
     return g
+
+
+def _counting(qkv: npt.NDArray[Any], count: float) -> F32:
+    """Weights or biases of queries, keys and values with COUNT_WIDTH rows more for each head's queries and keys.
+
+    The first of a query's holds `count`, all others 0.
+    """
+    per_head = qkv.astype(np.float32).reshape(-1, HEAD_WIDTH, qkv[0].size)
+    heads = len(per_head) // 3
+    room = np.zeros((2 * heads, COUNT_WIDTH, qkv[0].size), np.float32)
+    room[:heads, 0] = count
+    widened = np.concatenate((per_head[: 2 * heads], room), axis=1)
+    return np.concatenate([part.reshape(-1, *qkv.shape[1:]) for part in (widened, per_head[2 * heads :])])
 
 
 def _cross(g: Graph, tensors: Tensors) -> Graph:
@@ -173,7 +209,7 @@ def _scaled(tensors: Tensors) -> Tensors:
     for name in tensors:
         if name.startswith("decoder/") and "attention/linear_0/" in name:  # queries come first
             scaled[name] = tensors[name].astype(np.float32)
-            scaled[name][: tensors["encoder/conv1/bias"].shape[0]] *= HEAD_WIDTH**-0.5
+            scaled[name][: tensors["encoder/conv1/bias"].shape[0]] *= SCALE
     return scaled
 
 
@@ -225,7 +261,21 @@ def _decoder(g: Graph, tensors: Tensors, alignment_heads: Sequence[tuple[int, in
         x = _feed_forward(g, tensors, x, f"{name}/ffn")
         g.output(k, f"k_{layer}", ("batch", heads, "length", HEAD_WIDTH))
         g.output(v, f"v_{layer}", ("batch", heads, "length", HEAD_WIDTH))
-    g.output(g.linear(_norm(g, tensors, x, "decoder"), embeddings), "logits", ("batch", "new", vocabulary))
+    g.output(_logits(g, _norm(g, tensors, x, "decoder"), embeddings, table), "logits", ("batch", "new", vocabulary))
     picked = [g.op("Gather", attention_of_layer[i], g.const([h]), axis=1) for i, h in alignment_heads]
     g.output(g.op("Concat", *picked, axis=1), "alignment", ("batch", len(picked), "new", "frames"))
     return g
+
+
+def _logits(g: Graph, x: str, embeddings: npt.NDArray[Any], table: str) -> str:
+    """x [batch, new, width] times each token's embedding; in int8 graphs, in 4 bits but for the CANDIDATES likeliest.
+
+    These weights are half of what a step reads.
+    """
+    if not g.int8:
+        return g.linear(x, embeddings)
+    rough = g.linear(x, embeddings, bits=4)
+    _, tokens = g.op("TopK", rough, g.const([CANDIDATES]), outputs=2, axis=-1)
+    rows = g.op("Cast", g.op("Gather", table, tokens), to=TensorProto.FLOAT)
+    exact = g.op("Squeeze", g.op("MatMul", rows, g.op("Unsqueeze", x, g.const([3]))), g.const([3]))
+    return str(g.op("ScatterElements", rough, tokens, exact, axis=-1))

@@ -393,7 +393,7 @@ def _artifact(name: str, precision: conversion.Precision) -> Artifact:
         ),
         files=conversion.FILES,
         convert=partial(conversion.convert, precision=precision),
-        revision=4,
+        revision=5,
     )
 
 
