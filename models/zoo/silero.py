@@ -22,6 +22,8 @@ LOUD_POWER, UNSURE = 1e-3, 0.5
 """A frame as loud as this (-30 dBFS) that is less likely speech is looked at again."""
 BEFORE_FRAMES, AFTER_FRAMES = 15, 30
 """The second look begins so long before such a frame, to know what it follows, and ends so long after the last one."""
+DOUBT = 0.15
+"""By which the second look's probability is lowered: keyed tones come near to speech there."""
 SLOWED = 1.4
 """Length of the sound at the second look, by what it is."""
 FILE = "silero_vad_16k_sequence.onnx"
@@ -79,7 +81,9 @@ class SileroStream:
                     now = len(self._before) + index
                     self._second.feed(known[max(0, now - BEFORE_FRAMES) : now])
                 if self._second:
-                    probabilities[index] = max(probabilities[index], self._second.feed(frames[index : index + 1]))
+                    probabilities[index] = max(
+                        probabilities[index], self._second.feed(frames[index : index + 1]) - DOUBT
+                    )
         self._before = known[-BEFORE_FRAMES:].copy()
         return probabilities
 
@@ -114,7 +118,7 @@ class _Slowed:
         """Slowed, what does not fill a frame yet."""
 
     def feed(self, frames: F32) -> float:
-        """[frames, FRAME_SAMPLES] -> highest speech probability of the slowed frames that they complete; 0 for none."""
+        """[frames, FRAME_SAMPLES] -> mean speech probability of the slowed frames that they complete; 0 for none."""
         pcm = np.concatenate((self._last, frames.ravel()))
         if not len(pcm):
             return 0.0
@@ -125,7 +129,7 @@ class _Slowed:
         self._samples = np.concatenate((self._samples, np.interp(places, np.arange(len(pcm)), pcm).astype(np.float32)))
         count = len(self._samples) // FRAME_SAMPLES
         whole, self._samples = np.split(self._samples, [count * FRAME_SAMPLES])
-        return float(self._network.feed(whole.reshape(count, FRAME_SAMPLES)).max())
+        return float(self._network.feed(whole.reshape(count, FRAME_SAMPLES)).mean())
 
 
 _WHEELS = (
