@@ -91,6 +91,23 @@ def voice(*documents: Document) -> str:
     return f"{_table(heads, body)}\n\n{_source(documents[0])}"
 
 
+def gate(document: Document) -> str:
+    """What the speech gate finds, by its network alone and with its second look."""
+    ways = ("network_alone", "with_second_look")
+    body = [
+        [
+            name.replace("_", " ").replace("no speech", "music, rings, noises"),
+            str(found["clips"]),
+            f"{found['minutes']:g} min",
+        ]
+        + [str(found[way]["without_speech"]) for way in ways]
+        + [f"{found[way]['share_of_speech']:.1%}" for way in ways]
+        for name, found in document["results"].items()
+    ]
+    heads = ["", "clips", "length", "without speech: network alone", "with a second look", "speech: network alone"]
+    return f"{_table([*heads, 'with a second look'], body)}\n\n{_source(document)}"
+
+
 MEASURES = ("precision", "recall")
 
 
@@ -473,6 +490,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "scale-length": (("scale_length",), scale),
     "soak": (("soak",), soak),
     "peers": (("peers",), peers),
+    "gate": (("gate",), gate),
     "diarization": (("diarization",), diarization),
     "roles": (("diarization",), roles),
 }

@@ -295,7 +295,9 @@ def _token_times(attention: F32, prompt: int, encoding: Encoding) -> list[int]:
     weights = attention[:, :, : encoding.input_frames]
     weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-9)
     weights = (weights - weights.mean(axis=1, keepdims=True)) / np.maximum(weights.std(axis=1, keepdims=True), 1e-9)
-    weights = median_filter(weights, size=(1, 1, 7), mode="reflect").mean(axis=0)
+    padded = np.pad(weights, ((0, 0), (0, 0), (3, 3)), mode="symmetric")
+    # One long row: scipy is three times as fast with it.
+    weights = median_filter(padded.ravel(), 7).reshape(padded.shape)[:, :, 3:-3].mean(axis=0)
     return [frame * encoding.frame_us for frame in _warp(-weights[prompt:])]
 
 
