@@ -12,39 +12,28 @@ from affectline.models.runtime import Runtime
 from affectline.models.signals import F32
 from affectline.models.zoo.whisper import _Stepper
 
+from .whisper_weights import LAYERS, RNG, WIDTH, blocks, random
+
 pytestmark = pytest.mark.integration
 
-WIDTH, LAYERS, VOCABULARY, FRAMES = 128, 2, 50, 30
+VOCABULARY, FRAMES = 50, 30
 HEADS = WIDTH // conversion.HEAD_WIDTH
 TOKENS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 35]
-RNG = np.random.default_rng(0)
 
 
-def random(*dims: int) -> F32:
-    return RNG.normal(0, 2 / np.sqrt(dims[-1]), dims).astype(np.float32)
-
-
-def weights() -> conversion.Tensors:
-    tensors: conversion.Tensors = {
-        "encoder/conv1/bias": random(WIDTH),
-        "decoder/embeddings/weight": random(VOCABULARY, WIDTH),
-        "decoder/position_encodings/encodings": random(len(TOKENS), WIDTH),
-    }
-    linears = {
-        "self_attention": {"linear_0": (3, 1), "linear_1": (1, 1)},
-        "attention": {"linear_0": (1, 1), "linear_2": (1, 1)},
-        "ffn": {"linear_0": (4, 1), "linear_1": (1, 4)},
-    }
-    norms = ["decoder", *(f"decoder/layer_{layer}/{part}" for layer in range(LAYERS) for part in linears)]
-    for name in norms:
-        tensors |= {f"{name}/layer_norm/gamma": random(WIDTH) + 1, f"{name}/layer_norm/beta": random(WIDTH)}
-        for linear, (rows, columns) in linears.get(name.rpartition("/")[2], {}).items():
-            tensors[f"{name}/{linear}/weight"] = random(rows * WIDTH, columns * WIDTH)
-            tensors[f"{name}/{linear}/bias"] = random(rows * WIDTH)
-    return tensors
-
-
-WEIGHTS = weights()
+WEIGHTS = {
+    "encoder/conv1/bias": random(WIDTH),
+    "decoder/embeddings/weight": random(VOCABULARY, WIDTH),
+    "decoder/position_encodings/encodings": random(len(TOKENS), WIDTH),
+    **blocks(
+        "decoder",
+        {
+            "self_attention": {"linear_0": (3, 1), "linear_1": (1, 1)},
+            "attention": {"linear_0": (1, 1), "linear_2": (1, 1)},
+            "ffn": {"linear_0": (4, 1), "linear_1": (1, 4)},
+        },
+    ),
+}
 CROSS = {f"cross_k_{i}": random(1, HEADS, conversion.HEAD_WIDTH, FRAMES) * 9 for i in range(LAYERS)} | {
     f"cross_v_{i}": random(1, HEADS, FRAMES, conversion.HEAD_WIDTH) for i in range(LAYERS)
 }

@@ -10,33 +10,25 @@ from affectline.models.convert.graph import Graph
 from affectline.models.runtime import Runtime
 from affectline.models.signals import F32
 
+from .whisper_weights import LAYERS, WIDTH, blocks, random
+
 pytestmark = pytest.mark.integration
 
-WIDTH, LAYERS, BANDS = 128, 2, 8
-RNG = np.random.default_rng(0)
+BANDS = 8
 
 
-def random(*dims: int) -> F32:
-    return RNG.normal(0, 2 / np.sqrt(dims[-1]), dims).astype(np.float32)
-
-
-def weights() -> conversion.Tensors:
-    tensors: conversion.Tensors = {"encoder/position_encodings/encodings": random(2 * conversion.WINDOW_FRAMES, WIDTH)}
-    for name, bands in (("conv1", BANDS), ("conv2", WIDTH)):
-        tensors |= {f"encoder/{name}/weight": random(WIDTH, bands, 3), f"encoder/{name}/bias": random(WIDTH)}
-    linears = {
-        "self_attention": {"linear_0": (3, 1), "linear_1": (1, 1)},
-        "ffn": {"linear_0": (4, 1), "linear_1": (1, 4)},
-    }
-    for name in ["encoder", *(f"encoder/layer_{layer}/{part}" for layer in range(LAYERS) for part in linears)]:
-        tensors |= {f"{name}/layer_norm/gamma": random(WIDTH) + 1, f"{name}/layer_norm/beta": random(WIDTH)}
-        for linear, (rows, columns) in linears.get(name.rpartition("/")[2], {}).items():
-            tensors[f"{name}/{linear}/weight"] = random(rows * WIDTH, columns * WIDTH)
-            tensors[f"{name}/{linear}/bias"] = random(rows * WIDTH)
-    return tensors
-
-
-WEIGHTS = weights()
+WEIGHTS = {
+    "encoder/position_encodings/encodings": random(2 * conversion.WINDOW_FRAMES, WIDTH),
+    **{f"encoder/{name}/weight": random(WIDTH, bands, 3) for name, bands in (("conv1", BANDS), ("conv2", WIDTH))},
+    **{f"encoder/{name}/bias": random(WIDTH) for name in ("conv1", "conv2")},
+    **blocks(
+        "encoder",
+        {
+            "self_attention": {"linear_0": (3, 1), "linear_1": (1, 1)},
+            "ffn": {"linear_0": (4, 1), "linear_1": (1, 4)},
+        },
+    ),
+}
 
 
 @pytest.mark.parametrize("frames", [50, 400, 750, 1500])
