@@ -125,8 +125,8 @@ class Session:
         """What its author wrote into the file."""
         self.outputs: tuple[str, ...] = tuple(output.name for output in session.get_outputs())
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Output name -> array.
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Output name -> array, of all or those wanted.
 
         Raises TypeError when names or dtypes differ from `self.inputs`, ModelCorruptError when the network cannot take
         arrays of these shapes.
@@ -134,8 +134,9 @@ class Session:
         found = {name: array.dtype for name, array in inputs.items()}
         if found != self.inputs:
             raise TypeError(f"expected inputs {_listed(self.inputs)}, found {_listed(found)}")
+        wanted = self.outputs if outputs is None else outputs
         try:
-            return dict(zip(self.outputs, self._session.run(None, inputs), strict=True))
+            return dict(zip(wanted, self._session.run(wanted, inputs), strict=True))
         except _UNREADABLE as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
             raise ModelCorruptError(f"expected a network that takes {shapes}, found: {error}") from error

@@ -83,11 +83,17 @@ def expected() -> tuple[F32, F32]:
 def test_a_token_attends_to_those_before_it_however_they_are_fed(tmp_path: Path, lengths: list[int]) -> None:
     path = tmp_path / "decoder.onnx"
     conversion._decoder(Graph("decoder"), WEIGHTS, [(LAYERS - 1, 1)]).save(path)
-    stepper = _Stepper(Runtime(["cpu"]).session(path).run, CROSS)
-    ends = np.cumsum(lengths)
-    found = [stepper.feed(TOKENS[end - length : end]) for length, end in zip(lengths, ends, strict=True)]
+    banned = np.zeros(VOCABULARY, np.float32)
     logits, attention = expected()
-    np.testing.assert_allclose(np.concatenate(found), logits, rtol=0, atol=1e-4)
+    banned[logits.argmax(axis=1)] = -np.inf
+    stepper = _Stepper(Runtime(["cpu"]).session(path).run, CROSS, banned)
+    ends = np.cumsum(lengths)
+    found = [stepper.feed_all(TOKENS[end - length : end]) for length, end in zip(lengths, ends, strict=True)]
+    np.testing.assert_allclose(np.concatenate([each for each, _ in found]), logits, rtol=0, atol=1e-4)
+    allowed = logits + banned
+    best, log_probabilities = zip(*(choice for _, choices in found for choice in choices), strict=True)
+    assert list(best) == allowed.argmax(axis=1).tolist()
+    np.testing.assert_allclose(log_probabilities, np.log(softmax(allowed)).max(axis=1), rtol=0, atol=1e-4)
     np.testing.assert_allclose(stepper.alignment()[0], attention, rtol=0, atol=1e-5)
 
 

@@ -216,8 +216,10 @@ def _scaled(tensors: Tensors) -> Tensors:
 def _decoder(g: Graph, tensors: Tensors, alignment_heads: Sequence[tuple[int, int]]) -> Graph:
     """One step over any number of new tokens, given what came before.
 
-    Inputs: tokens int64 [batch, new]; past_k_i, past_v_i [batch, heads, past, 64]; cross_k_i, cross_v_i.
-    Outputs: logits [batch, new, vocabulary]; alignment [batch, len(alignment_heads), new, n], the
+    Inputs: tokens int64 [batch, new]; banned [vocabulary], 0 or -inf; past_k_i, past_v_i [batch, heads, past, 64];
+    cross_k_i, cross_v_i.
+    Outputs: logits [batch, new, vocabulary]; the likeliest token that is not banned and its log probability among
+    those, next and log_probability [batch, new, 1]; alignment [batch, len(alignment_heads), new, n], the
     cross-attention of the heads that follow the words' times; k_i, v_i [batch, heads, past + new, 64].
     """
     tensors = _scaled(tensors)
@@ -226,6 +228,7 @@ def _decoder(g: Graph, tensors: Tensors, alignment_heads: Sequence[tuple[int, in
     heads = width // HEAD_WIDTH
     layers = _layers(tensors, "decoder")
     tokens = g.input("tokens", ("batch", "new"), TensorProto.INT64)
+    banned = g.input("banned", (vocabulary,))
     kv_dims = ("batch", heads, "past", HEAD_WIDTH)
     past = [(g.input(f"past_k_{i}", kv_dims), g.input(f"past_v_{i}", kv_dims)) for i in range(layers)]
     cross = [
@@ -261,7 +264,12 @@ def _decoder(g: Graph, tensors: Tensors, alignment_heads: Sequence[tuple[int, in
         x = _feed_forward(g, tensors, x, f"{name}/ffn")
         g.output(k, f"k_{layer}", ("batch", heads, "length", HEAD_WIDTH))
         g.output(v, f"v_{layer}", ("batch", heads, "length", HEAD_WIDTH))
-    g.output(_logits(g, _norm(g, tensors, x, "decoder"), embeddings, table), "logits", ("batch", "new", vocabulary))
+    logits = _logits(g, _norm(g, tensors, x, "decoder"), embeddings, table)
+    allowed = g.op("LogSoftmax", g.op("Cast", g.op("Add", logits, banned), to=TensorProto.FLOAT), axis=-1)
+    log_probability, best = g.op("TopK", allowed, g.const([1]), outputs=2, axis=-1)
+    g.output(logits, "logits", ("batch", "new", vocabulary))
+    g.output(best, "next", ("batch", "new", 1), TensorProto.INT64)
+    g.output(log_probability, "log_probability", ("batch", "new", 1))
     picked = [g.op("Gather", attention_of_layer[i], g.const([h]), axis=1) for i, h in alignment_heads]
     g.output(g.op("Concat", *picked, axis=1), "alignment", ("batch", len(picked), "new", "frames"))
     return g

@@ -153,7 +153,9 @@ class WhisperRecogniser:
         config = json.loads((folder / "config.json").read_text())
         self._tokens = _Tokens.of(self._tokenizer, multilingual=config.get("multilingual", True))
         self.languages = self._tokens.languages
-        self._suppressed = np.array(config["suppress_ids"])
+        self._banned = np.zeros(self._decoder.dims["banned"][0] or 0, np.float32)
+        self._banned[[*config["suppress_ids"]]] = -np.inf
+        self._banned[self._tokens.no_timestamps + 1 :] = -np.inf
         self._suppressed_first = np.array(config["suppress_ids_begin"])
 
     def transcribe(
@@ -168,14 +170,15 @@ class WhisperRecogniser:
         if language is not None and language not in self.languages:
             raise InvalidInputError(f"expected a language of {', '.join(self.languages)}; found {language!r}")
         special = self._tokens
-        step = _Stepper(self._decoder.run, self._cross.run({"hidden": encoding.hidden}))
+        step = self._stepper(encoding)
         assumed = language or (usual_language if special.multilingual else None)
         number = self.languages.index(assumed) if assumed else 0
         task = special.translate if translate else special.transcribe
         prompt = [special.start, special.no_timestamps]
         if special.multilingual:
             prompt[1:1] = [special.first_language + number, task]
-        first, *rows = step.feed([*prompt, *draft])
+        logits, choices = step.feed_all([*prompt, *draft])
+        first = logits[0]
         language_confidence = 1.0
         if language is None and special.multilingual:
             detected = _softmax(first[special.first_language :][: len(self.languages)])
@@ -186,21 +189,19 @@ class WhisperRecogniser:
             if prompt[1] != special.first_language + number:
                 prompt[1] = special.first_language + number
                 step.keep(1)
-                rows = list(step.feed([*prompt[1:], *draft]))
+                logits, choices = step.feed_all([*prompt[1:], *draft])
 
         tokens: list[int] = []
         log_probabilities: list[float] = []
         seconds = encoding.input_frames * encoding.frame_us / 1e6
         limit = min(MAX_TOKENS, 10 + round(TOKENS_PER_S * seconds))
-        rows = rows[len(prompt) - 2 :]
-        rows[0][self._suppressed_first] = -np.inf
+        after_prompt = len(choices) - len(draft) - 1
+        ahead = deque(choices[after_prompt:])
+        ahead[0] = self._opening(logits[after_prompt])
         drafted = deque(draft)
         while True:
-            logits = rows.pop(0)
-            logits[self._suppressed] = -np.inf
-            logits[special.no_timestamps + 1 :] = -np.inf
-            best = int(logits.argmax())
-            log_probabilities.append(float(logits[best] - _log_sum_exp(logits)))
+            best, log_probability = ahead.popleft()
+            log_probabilities.append(log_probability)
             if best == special.end or len(tokens) == limit:
                 break
             tokens.append(best)
@@ -208,7 +209,7 @@ class WhisperRecogniser:
                 continue  # what comes after it is known already
             drafted.clear()
             step.keep(len(prompt) + len(tokens) - 1)
-            rows = list(step.feed([best]))
+            ahead = deque([step.feed(best)])
         step.keep(len(prompt) + len(tokens))
 
         text = self._tokenizer.decode(tokens).strip()
@@ -230,7 +231,17 @@ class WhisperRecogniser:
 
     def logits(self, encoding: Encoding, tokens: list[int]) -> F32:
         """Next-token logits after each of the tokens, [tokens, vocabulary]."""
-        return _Stepper(self._decoder.run, self._cross.run({"hidden": encoding.hidden})).feed(tokens)
+        return self._stepper(encoding).feed_all(tokens)[0]
+
+    def _stepper(self, encoding: Encoding) -> "_Stepper":
+        return _Stepper(self._decoder.run, self._cross.run({"hidden": encoding.hidden}), self._banned)
+
+    def _opening(self, logits: F32) -> tuple[int, float]:
+        """The likeliest first token and its log probability."""
+        logits = logits + self._banned
+        logits[self._suppressed_first] = -np.inf
+        best = int(logits.argmax())
+        return best, float(logits[best] - _log_sum_exp(logits))
 
     def _words(
         self,
@@ -259,20 +270,35 @@ class WhisperRecogniser:
 class _Stepper:
     """The decoder's state over one window: keys and values so far, and the alignment of every token fed."""
 
-    def __init__(self, run: Callable[[Mapping[str, Array]], dict[str, Array]], cross: dict[str, Array]) -> None:
+    def __init__(
+        self,
+        run: Callable[[Mapping[str, Array], Sequence[str]], dict[str, Array]],
+        cross: dict[str, Array],
+        banned: F32,
+    ) -> None:
         self._run = run
-        self._cross = cross
+        self._fixed = {**cross, "banned": banned}
         heads, width = cross["cross_v_0"].shape[1], cross["cross_v_0"].shape[3]
         empty = np.zeros((1, heads, 0, width), np.float32)
         self._past = {f"past_{name[6:]}": empty for name in cross}
+        self._outputs = ("next", "log_probability", "alignment", *(name[5:] for name in self._past))
         self._alignment: list[F32] = []
 
-    def feed(self, tokens: list[int]) -> F32:
-        """Next-token logits after each of the tokens, [tokens, vocabulary]."""
-        out = self._run({"tokens": np.array([tokens], np.int64), **self._past, **self._cross})
+    def feed(self, token: int) -> tuple[int, float]:
+        """The likeliest token after this one, and its log probability."""
+        [choice] = _choices(self._feed([token], self._outputs))
+        return choice
+
+    def feed_all(self, tokens: list[int]) -> tuple[F32, list[tuple[int, float]]]:
+        """Next-token logits after each of the tokens, [tokens, vocabulary], and what `feed` gives, for each."""
+        out = self._feed(tokens, ("logits", *self._outputs))
+        return np.array(out["logits"][0]), _choices(out)
+
+    def _feed(self, tokens: list[int], outputs: Sequence[str]) -> dict[str, Array]:
+        out = self._run({"tokens": np.array([tokens], np.int64), **self._past, **self._fixed}, outputs)
         self._alignment.extend(np.moveaxis(out["alignment"][0], 1, 0))
         self._past = {name: out[name[5:]] for name in self._past}
-        return np.array(out["logits"][0])
+        return out
 
     def keep(self, length: int) -> None:
         """Forgets the tokens fed after the first `length` ones."""
@@ -283,6 +309,11 @@ class _Stepper:
     def alignment(self) -> F32:
         """[heads, tokens fed, frames]."""
         return np.stack(self._alignment, axis=1)
+
+
+def _choices(out: Mapping[str, Array]) -> list[tuple[int, float]]:
+    """Token and log probability of each row."""
+    return list(zip(out["next"].ravel().tolist(), out["log_probability"].ravel().tolist(), strict=True))
 
 
 def _token_times(attention: F32, prompt: int, encoding: Encoding) -> list[int]:
@@ -395,7 +426,7 @@ def _artifact(name: str, precision: conversion.Precision) -> Artifact:
         ),
         files=conversion.FILES,
         convert=partial(conversion.convert, precision=precision),
-        revision=5,
+        revision=6,
     )
 
 
