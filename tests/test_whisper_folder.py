@@ -92,3 +92,11 @@ def test_a_folder_that_is_none_is_named(tmp_path: Path, manifest: Any) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="expected a folder that `affectline models export whisper` wrote"):
         Engine(speech_model=str(tmp_path))
+
+
+def test_a_decoder_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    folder = made(tmp_path / "ours", BASE_EARLY_SHA256)
+    shutil.copy(folder / "cross.onnx", folder / "decoder.onnx")  # takes no list of banned tokens, as older ones did not
+    seal(folder, {**FACTS, "early_sha256": BASE_EARLY_SHA256})
+    with pytest.raises(ModelCorruptError, match="found one of an older version"):
+        Engine(speech_model=str(folder))

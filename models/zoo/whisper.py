@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from tokenizers import Tokenizer
 
 from affectline.models.convert import whisper as conversion
-from affectline.models.errors import InvalidInputError
+from affectline.models.errors import InvalidInputError, ModelCorruptError
 from affectline.models.ports import RATE_HZ
 from affectline.models.registry import ModelSpec
 from affectline.models.runtime import Array, Runtime
@@ -153,6 +153,11 @@ class WhisperRecogniser:
         config = json.loads((folder / "config.json").read_text())
         self._tokens = _Tokens.of(self._tokenizer, multilingual=config.get("multilingual", True))
         self.languages = self._tokens.languages
+        if "banned" not in self._decoder.dims:
+            raise ModelCorruptError(
+                f"expected a decoder that is told which tokens are banned, found one of an older version in {folder}; "
+                "exporting the model again mends it"
+            )
         self._banned = np.zeros(self._decoder.dims["banned"][0] or 0, np.float32)
         self._banned[[*config["suppress_ids"]]] = -np.inf
         self._banned[self._tokens.no_timestamps + 1 :] = -np.inf
