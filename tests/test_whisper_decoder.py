@@ -93,7 +93,7 @@ def test_a_token_attends_to_those_before_it_however_they_are_fed(tmp_path: Path,
     allowed = logits + banned
     best, log_probabilities = zip(*(choice for _, choices in found for choice in choices), strict=True)
     assert list(best) == allowed.argmax(axis=1).tolist()
-    np.testing.assert_allclose(log_probabilities, np.log(softmax(allowed)).max(axis=1), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(log_probabilities, np.log(softmax(allowed).max(axis=1)), rtol=0, atol=1e-4)
     np.testing.assert_allclose(stepper.alignment()[0], attention, rtol=0, atol=1e-5)
 
 
