@@ -17,7 +17,7 @@ from affectline.models.registry import all_models, load_model
 from affectline.models.runtime import Runtime
 from affectline.models.signals import F32, Encoding
 from affectline.models.store import Artifact, Store, default_root
-from affectline.models.zoo.whisper import WhisperEncoder, WhisperRecogniser, _Stepper, log_mel
+from affectline.models.zoo.whisper import WhisperEncoder, WhisperRecogniser, log_mel
 from affectline.pipelines.media import open_recording
 from affectline.pipelines.resample import Resampler
 
@@ -149,10 +149,9 @@ def test_logits_step_by_step_at_float32(tokenizer: Any) -> None:
         with torch.no_grad():
             hidden = torch.from_numpy(layers[-1])[None]
             expected = peer().decoder(torch.tensor([tokens]), hidden)[0].numpy()
-        cross = recogniser._cross.run({"hidden": encoding.hidden})
-        stepper = _Stepper(recogniser._decoder.run, cross)
-        one_by_one = np.concatenate([stepper.feed([token]) for token in tokens])
-        at_once = _Stepper(recogniser._decoder.run, cross).feed(tokens)
+        stepper = recogniser._stepper(encoding)
+        one_by_one = np.concatenate([stepper.feed_all([token])[0] for token in tokens])
+        at_once = recogniser.logits(encoding, tokens)
         np.testing.assert_allclose(one_by_one, expected, rtol=0, atol=5e-3)
         np.testing.assert_allclose(at_once, expected, rtol=0, atol=5e-3)
 
