@@ -30,7 +30,7 @@ class Graph:
         half: weights and arithmetic in float16; inputs and outputs stay float32.
         """
         self._name = name
-        self._int8 = int8
+        self.int8 = int8
         self._by_row = by_row
         self._half = half
         self._nodes: list[onnx.NodeProto] = []
@@ -38,10 +38,6 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._scalars: dict[tuple[str, bytes], str] = {}
-
-    @property
-    def int8(self) -> bool:
-        return self._int8
 
     @property
     def element(self) -> int:
@@ -94,7 +90,7 @@ class Graph:
         by row.
         """
         matrix = weight.astype(np.float32).T
-        if self._int8 and self._by_row:
+        if self.int8 and self._by_row:
             blocks = weight.astype(np.float32).reshape(len(weight), -1, BLOCK)
             zero = 2 ** (bits - 1)
             scale = np.maximum(np.abs(blocks).max(axis=2, keepdims=True), 1e-8) / (zero - 1)
@@ -104,7 +100,7 @@ class Graph:
             sizes = {"K": len(matrix), "N": len(weight), "bits": bits, "block_size": BLOCK, "accuracy_level": 4}
             stored = (self.const(quantised), self.const(scale[..., 0].astype(np.float32)))
             y = self.op("MatMulNBits", x, *stored, domain="com.microsoft", **sizes)
-        elif self._int8:
+        elif self.int8:
             scale = np.maximum(np.abs(matrix).max(axis=0), 1e-8) / 127
             quantised = np.clip(np.round(matrix / scale), -127, 127).astype(np.int8)
             x_int, x_scale, x_zero = self.op("DynamicQuantizeLinear", x, outputs=3)

@@ -159,7 +159,7 @@ class WhisperRecogniser:
                 "exporting the model again mends it"
             )
         self._banned = np.zeros(self._decoder.dims["banned"][0] or 0, np.float32)
-        self._banned[[*config["suppress_ids"]]] = -np.inf
+        self._banned[config["suppress_ids"]] = -np.inf
         self._banned[self._tokens.no_timestamps + 1 :] = -np.inf
         self._suppressed_first = np.array(config["suppress_ids_begin"])
 
