@@ -99,6 +99,10 @@ class ChannelAudio:
         start, end = frame * self._frame_samples, (frame + 1) * self._frame_samples
         return next((reason for a, b, reason in self._gaps if a < end and start < b), None)
 
+    def missing_from(self, frame: int) -> bool:
+        """Whether media of this frame or a later one is missing."""
+        return bool(self._gaps) and self._gaps[-1][1] > frame * self._frame_samples
+
     def begin(self, frame: int, source_sample: int) -> None:
         """The channel begins here, with the next sample of the source, instead of at the beginning of the call."""
         self._base = self._needed = frame * self._frame_samples

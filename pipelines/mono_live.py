@@ -66,6 +66,10 @@ class MonoSession:
         return self._received * 1_000_000 // self._config.rate_hz
 
     @property
+    def idle_until_us(self) -> int:
+        return 0  # every piece of sound is looked through for voices
+
+    @property
     def final_us(self) -> int:
         return self._session.final_us
 
@@ -156,7 +160,7 @@ class MonoSession:
         """What is waiting and settled goes to its speakers."""
         for turn in self._splitter.turns:
             if turn.speaker not in self._parties:
-                yield self._meet(turn.speaker)
+                yield from self._meet(turn.speaker)
         while self._waiting:
             item = self._waiting[0]
             if isinstance(item, Gap):
@@ -176,13 +180,13 @@ class MonoSession:
             for piece in self._splitter.feed(replace(item, pcm=item.pcm[:settled])):
                 yield from self._learn(self._session.push(piece))
 
-    def _meet(self, speaker: str) -> Participant:
+    def _meet(self, speaker: str) -> Iterator[Output]:
         party = self._party(len(self._parties))
         if self._parties:
-            self._session.join(party)
+            yield from self._learn(self._session.join(party))
         self._parties[speaker] = party
         self._splitter.channels[speaker] = party.channel
-        return party
+        yield party
 
     def _party(self, number: int) -> Participant:
         """The next voice, with the role that was given for it."""

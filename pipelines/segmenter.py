@@ -46,6 +46,13 @@ class Segmenter:
         """First frame of speech that has not ended yet."""
         return self._start
 
+    @property
+    def earliest_end(self) -> int | None:
+        """Frames fed by which the segment in progress may end; None without one."""
+        if self._start is None:
+            return None
+        return min(self._last_speech + 1 + self._end_silence, self._start + self._max)
+
     def begin(self, frame: int) -> None:
         """Its channel begins at this frame of the call."""
         self.frame = frame

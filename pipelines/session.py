@@ -1,7 +1,9 @@
 """One call from its first sample to its last moment.
 
 All channels advance together in frames of the speech gate, so what comes out depends on the media alone and not on
-how it was cut into chunks: a call streamed live and the same call read from a file end in the same timeline.
+how it was cut into chunks: a call streamed live and the same call read from a file end in the same timeline. They
+advance when something can become known, many frames at a time: a network that is asked for one frame costs as much as
+one that is asked for ten.
 """
 
 import math
@@ -101,6 +103,8 @@ PARTIAL_EVERY_US, PARTIAL_SHARE = 1_500_000, 0.25
 """A partial result comes so long after the one before; later, after this share of what has been said, so that a long
 utterance costs no more per second than a short one."""
 MIN_PARTIAL_US = 1_000_000
+ASK_AGAIN_FRAMES = 4
+"""A partial result for which there was no time is tried again so much later."""
 DIGITAL_SILENCE = 1e-10
 """Mean square; what is quieter was muted, and says nothing of the line's noise."""
 NOISE_FRAMES = 100
@@ -250,6 +254,12 @@ class _Party:
         consent = self.participant.consent
         return None if consent == "granted" else f"consent {consent}"
 
+    def next_partial_us(self, start_us: int) -> int:
+        """When the next partial result is due of the utterance that began at `start_us`."""
+        last_us = max(self.partial_us, start_us)
+        share_us = math.ceil((last_us - PARTIAL_SHARE * start_us) / (1 - PARTIAL_SHARE))
+        return max(start_us + MIN_PARTIAL_US, last_us + PARTIAL_EVERY_US, share_us)
+
 
 @dataclass(frozen=True, slots=True)
 class _Voice:
@@ -313,6 +323,8 @@ class CallSession:
         self._frame_samples = models.gate.frame_samples
         self._frame = 0
         """Frames that every channel has gone through."""
+        self._due = 0
+        """Frames from which on more can become known."""
         self._finished = False
         self._untranslated = False
         """Whether there was no time to translate what was said last."""
@@ -336,6 +348,11 @@ class CallSession:
         return max(party.audio.received_us for party in self._parties.values())
 
     @property
+    def idle_until_us(self) -> int:
+        """Media time up to which sound is only kept, in next to no time: nothing can become known before."""
+        return self._frame_us(self._due)
+
+    @property
     def final_us(self) -> int:
         """Media time up to which moments will not change any more."""
         return min(min(p.next_second * SECOND_US, self.received_us) for p in self._parties.values())
@@ -349,11 +366,11 @@ class CallSession:
                 party = self._channel(item.channel)
                 self._give_up_laggards(party)
                 party.audio.push(item, withheld=party.withheld)
-                return self._collect(self._advance())
+                return self._collect(self._advance()) if self._is_due else []
             case Gap():
                 audio = self._channel(item.channel).audio
                 audio.skip((item.span.end_us - audio.received_us) * self._config.rate_hz // 1_000_000, item.reason)
-                return self._collect(self._advance())
+                return self._collect(self._advance()) if self._is_due else []
             case TextEvent():
                 return self._collect(self._write(item))
             case ConsentChange():
@@ -363,8 +380,12 @@ class CallSession:
             case SuggestionFeedback():
                 return self._collect(self._judge(item))
 
-    def join(self, participant: Participant) -> None:
-        """A further party, on a channel of their own, from here on. The other channels have come equally far."""
+    def join(self, participant: Participant) -> list[Output]:
+        """A further party, on a channel of their own, from here on. The other channels have come equally far.
+
+        Gives what became known before.
+        """
+        outputs = self._collect(self._advance())
         self._config = replace(self._config, participants=(*self._config.participants, participant))
         party = _Party(participant, self._config, self._models.gate, AffectFilter(self._priors))
         first = next(iter(self._parties.values()))
@@ -376,6 +397,7 @@ class CallSession:
         self._engine.join(participant)
         self._stages.know(participant)
         self._text.know(participant)
+        return outputs
 
     def change_role(self, participant: str, role: Role) -> None:
         """What is known of a party's side from here on; what was said before stays as it was judged."""
@@ -503,6 +525,30 @@ class CallSession:
             if behind_us > MAX_LAG_S * 1_000_000:
                 party.audio.skip(behind_us * self._config.rate_hz // 1_000_000, party.withheld or "loss")
 
+    @property
+    def _is_due(self) -> bool:
+        """Whether going on may tell something; media that is missing ends an utterance at once."""
+        parties = self._parties.values()
+        return min(party.audio.frames for party in parties) >= self._due or any(
+            party.segmenter.open_start is not None and party.audio.missing_from(self._frame) for party in parties
+        )
+
+    def _next_due(self) -> int:
+        """Frames by which a second is over, an utterance may end or a partial result is due."""
+        second_us = (self._frame_us(self._frame) // SECOND_US + 1) * SECOND_US
+        due = [self._frames(second_us)]
+        for party in self._parties.values():
+            if (end := party.segmenter.earliest_end) is not None:
+                due.append(end)
+            if (start := party.segmenter.open_start) is not None and self._config.interim_results:
+                partial = self._frames(party.next_partial_us(self._frame_us(start)))
+                due.append(partial if partial > self._frame else self._frame + ASK_AGAIN_FRAMES)
+        return min(due)
+
+    def _frames(self, us: int) -> int:
+        """Whole frames that reach so far."""
+        return -(-us * RATE_HZ // (self._frame_samples * 1_000_000))
+
     def _advance(self) -> Iterator[Output]:
         """Takes every channel through the frames that all of them have."""
         parties = list(self._parties.values())
@@ -520,6 +566,7 @@ class CallSession:
             open_start = party.segmenter.open_start
             needed = self._frame if open_start is None else open_start
             party.audio.forget_before(needed * self._frame_samples - RATE_HZ)
+        self._due = self._next_due()
 
     def _follow_gaps(self, reasons: set[str]) -> Iterator[Stage]:
         """What is missing of the frame, of whichever channel."""
@@ -617,11 +664,10 @@ class CallSession:
     def _partial(self, party: _Party, start_frame: int, end_frame: int) -> Iterator[Output]:
         """Every so often, what is known of the utterance that someone is in the middle of."""
         start_us, now_us = self._frame_us(start_frame), self._frame_us(end_frame)
-        spoken_us, waited_us = now_us - start_us, now_us - max(party.partial_us, start_us)
-        if spoken_us < MIN_PARTIAL_US or waited_us < max(PARTIAL_EVERY_US, PARTIAL_SHARE * spoken_us):
+        if now_us < party.next_partial_us(start_us):
             return
         if not self._pace.affords("partial"):
-            if waited_us >= 2 * PARTIAL_EVERY_US:
+            if now_us - max(party.partial_us, start_us) >= 2 * PARTIAL_EVERY_US:
                 party.partial_us = now_us
                 self._pace.left_out("partial")
                 message = "There is more to do than time for it: some partial results are left out."
@@ -933,6 +979,7 @@ class CallSession:
     def _change_consent(self, change: ConsentChange) -> Iterator[Output]:
         party = self._party(change.participant)
         self._count_event()
+        yield from self._advance()  # what was said before counts
         basis = change.biometric_basis or party.participant.biometric_basis
         party.participant = replace(party.participant, consent=change.consent, biometric_basis=basis)
         self._engine.consent(change.participant, change.consent)

@@ -183,6 +183,10 @@ class _Session:
         return self._session.received_us
 
     @property
+    def idle_until_us(self) -> int:
+        return self._session.idle_until_us
+
+    @property
     def final_us(self) -> int:
         return self._session.final_us
 

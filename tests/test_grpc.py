@@ -72,7 +72,7 @@ class LevelSession:
         self._moments: list[Moment] = []
         self._utterances: list[Utterance] = []
         self._notices: list[Notice] = []
-        self.received_us = self.final_us = 0
+        self.received_us = self.final_us = self.idle_until_us = 0
 
     def push(self, item: Input) -> list[Output]:
         match item:

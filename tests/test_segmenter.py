@@ -66,3 +66,19 @@ def test_discarded_speech_is_gone() -> None:
         assert not list(segmenter.feed(0.9))
     segmenter.discard()
     assert not list(segmenter.break_off())
+
+
+@given(st.lists(st.floats(0, 1), max_size=700))
+def test_no_segment_ends_before_it_may_and_silence_ends_it_then(probabilities: list[float]) -> None:
+    segmenter = Segmenter(FRAME_MS)
+    for probability in probabilities:
+        earliest = segmenter.earliest_end
+        if list(segmenter.feed(probability)):
+            assert earliest is not None
+            assert segmenter.frame >= earliest
+    if (earliest := segmenter.earliest_end) is not None:
+        while segmenter.frame < earliest:
+            assert segmenter.open_start is not None
+            assert segmenter.earliest_end == earliest
+            list(segmenter.feed(0.0))
+        assert segmenter.open_start is None or earliest - segmenter.open_start < MAX_FRAMES

@@ -141,6 +141,26 @@ def test_the_chunks_do_not_show_in_the_timeline(engine: Engine, sound: F32) -> N
     assert timelines[0] == timelines[1]
 
 
+def test_what_sound_waits_for_comes_no_later(engine: Engine, sound: F32) -> None:
+    """Sound is looked at in large portions; all that is told of it comes with the same packet as if it were not."""
+
+    class Eager(CallSession):
+        _is_due = property(lambda self: True)
+
+    config = replace(CALL, interim_results=True)
+    packets = waited = 0
+    patient, eager = (kind(config, engine.models, engine.policies) for kind in (CallSession, Eager))
+    for start in range(0, 45 * CALL.rate_hz, 160):
+        packet = sound[start : start + 160]
+        kept = (start + 160) * 1_000_000 // CALL.rate_hz < patient.idle_until_us
+        told = [stream(session, packet, start=start) for session in (patient, eager)]
+        assert told[0] == told[1]
+        assert not (kept and told[0])
+        packets, waited = packets + 1, waited + kept
+    assert waited > 0.8 * packets
+    assert patient.finish() == eager.finish()
+
+
 def test_figures_and_stages_told_live_become_those_of_the_timeline(engine: Engine, sound: F32) -> None:
     told, odd = [], np.cumsum(np.random.default_rng(5).integers(1, 9_000, 200))
     for cuts in ((), odd[odd < len(sound)].tolist()):

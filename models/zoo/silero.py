@@ -4,6 +4,7 @@ The network hardly knows voices as high as a shout or a cry: it takes many of th
 speech to it is looked at once more, slowed, which brings voices down to where it knows them; music stays music.
 """
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ BEFORE_FRAMES, AFTER_FRAMES = 15, 30
 """The second look begins so long before such a frame, to know what it follows, and ends so long after the last one."""
 DOUBT = 0.15
 """By which the second look's probability is lowered: keyed tones come near to speech there."""
-SLOWED = 1.4
+SLOWED = Fraction(7, 5)
 """Length of the sound at the second look, by what it is."""
 FILE = "silero_vad_16k_sequence.onnx"
 
@@ -72,20 +73,24 @@ class SileroStream:
         known = np.concatenate((self._before, frames))
         unsure = (np.square(frames).mean(axis=1) >= LOUD_POWER) & (probabilities < UNSURE)
         if self._second or unsure.any():
+            looked = 0
             for index, looks_again in enumerate(unsure.tolist()):
                 self._sure_frames = 0 if looks_again else self._sure_frames + 1
-                if self._sure_frames > AFTER_FRAMES:
+                if self._second and self._sure_frames > AFTER_FRAMES:
+                    self._look(frames[looked:index], probabilities[looked:index])
                     self._second = None
                 elif looks_again and self._second is None:
-                    self._second = _Slowed(self._session)
+                    self._second, looked = _Slowed(self._session), index
                     now = len(self._before) + index
                     self._second.feed(known[max(0, now - BEFORE_FRAMES) : now])
-                if self._second:
-                    probabilities[index] = max(
-                        probabilities[index], self._second.feed(frames[index : index + 1]) - DOUBT
-                    )
+            self._look(frames[looked:], probabilities[looked:])
         self._before = known[-BEFORE_FRAMES:].copy()
         return probabilities
+
+    def _look(self, frames: F32, probabilities: F32) -> None:
+        """The second look, if there is one, at frames that come next; raises their probabilities to its own."""
+        if self._second and len(frames):
+            np.maximum(probabilities, self._second.feed(frames) - np.float32(DOUBT), out=probabilities)
 
 
 class _Network:
@@ -111,25 +116,31 @@ class _Slowed:
 
     def __init__(self, session: Session) -> None:
         self._network = _Network(session)
+        self._frames = 0
+        """Fed so far."""
         self._last = np.zeros(0, np.float32)
-        """Sample between which and the next one the slowed sound goes on, at `_at` in [0, 1]."""
-        self._at = 0.0
+        """The last sample: the slowed sound goes on between it and the next one."""
         self._samples = np.zeros(0, np.float32)
         """Slowed, what does not fill a frame yet."""
 
-    def feed(self, frames: F32) -> float:
-        """[frames, FRAME_SAMPLES] -> mean speech probability of the slowed frames that they complete; 0 for none."""
+    def feed(self, frames: F32) -> F32:
+        """[frames, FRAME_SAMPLES] -> mean speech probability of the slowed frames that each completes, [frames]."""
+        if not len(frames):
+            return np.zeros(0, np.float32)
         pcm = np.concatenate((self._last, frames.ravel()))
-        if not len(pcm):
-            return 0.0
-        end = len(pcm) - 1
-        places = np.arange(self._at, end, 1 / SLOWED)
-        self._at = places[-1] + 1 / SLOWED - end
-        self._last = pcm[end:].copy()
+        first = self._frames * FRAME_SAMPLES - len(self._last)
+        # Slowed samples before each of the frames, and after the last one. The k-th is at k / SLOWED.
+        heard = np.arange(self._frames, self._frames + len(frames) + 1) * FRAME_SAMPLES
+        slowed = np.maximum(0, (heard - 1) * SLOWED.numerator // SLOWED.denominator + 1)
+        places = np.arange(slowed[0], slowed[-1]) * SLOWED.denominator / SLOWED.numerator - first
+        self._frames += len(frames)
+        self._last = pcm[-1:].copy()
         self._samples = np.concatenate((self._samples, np.interp(places, np.arange(len(pcm)), pcm).astype(np.float32)))
         count = len(self._samples) // FRAME_SAMPLES
         whole, self._samples = np.split(self._samples, [count * FRAME_SAMPLES])
-        return float(self._network.feed(whole.reshape(count, FRAME_SAMPLES)).mean())
+        found = self._network.feed(whole.reshape(count, FRAME_SAMPLES))
+        completed = slowed // FRAME_SAMPLES - slowed[0] // FRAME_SAMPLES
+        return np.asarray(np.add.reduceat(found, completed[:-1]) / np.diff(completed), np.float32)
 
 
 _WHEELS = (

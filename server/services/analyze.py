@@ -223,7 +223,10 @@ class AnalyzeService(AnalyzeServiceServicer):
                 if use != "look" and request.video.camera not in streams:
                     continue
                 inputs = [replace(item, use=use) for item in inputs if isinstance(item, EncodedFrame)]
-            outputs = await self._sessions.run(_in_turn, turn, _push, session, inputs)
+            if request.HasField("audio") and reader.received_us < session.idle_until_us:
+                outputs = _push(session, inputs)  # kept, in less time than a thread would take to begin
+            else:
+                outputs = await self._sessions.run(_in_turn, turn, _push, session, inputs)
             if live:
                 live.take(inputs, outputs, session.received_us)
             shown.publish(outputs, session.received_us)
