@@ -38,7 +38,7 @@ test: .venv/.test ## Every test but those against other implementations
 	$(BIN)/pytest -m "not reference and not backends"
 
 test-fast: .venv/.test ## The tests that need no weights and no network
-	$(BIN)/pytest -m unit
+	$(BIN)/pytest -m "unit and not slow"
 
 test-reference: .venv/.test ## Compare with openai-whisper on the same weights (installs PyTorch)
 	$(BIN)/python -m pip install --quiet --editable '.[test,reference]'

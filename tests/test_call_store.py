@@ -28,7 +28,7 @@ from affectline.server.store.tables import METADATA
 
 from .sample_timeline import empty_timeline, sample_timeline
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 SEARCHED = ("utterance_words", "ix_utterances_words")
 """What serves the full-text search of either database is made by a migration alone."""

@@ -14,7 +14,7 @@ from affectline.pipelines.timeline import Affect, Contributor, Moment
 from benchmarks.calls import LINE_HZ, BuiltCall, Stretch, build_calls
 from benchmarks.timeline import ALERT_S, Heard, alerted, alerts, by_voice, score, turns_angry
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 
 class Everything:

@@ -27,7 +27,7 @@ from affectline.server.wire import calls as wire_calls
 from .sample_timeline import empty_timeline, sample_timeline
 from .test_grpc import Launch, config, details, launch, sound  # noqa: F401 - fixtures
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from affectline.pipelines.chat import MAX_LENGTH_US, MAX_PARTICIPANTS, ChatConfi
 from affectline.pipelines.chat_file import KEYS, MAX_LINE_BYTES, is_chat, read_chat
 from affectline.pipelines.cues import load_cues
 from affectline.pipelines.policy import DEFAULT_POLICIES, load_policies, replay
-from affectline.pipelines.session import MAX_TEXT_CHARACTERS, MAX_WRITTEN, ModelSet
+from affectline.pipelines.session import MAX_TEXT_CHARACTERS, ModelSet
 from affectline.pipelines.text import seconds_to_say
 from affectline.pipelines.timeline import CallTimeline, Participant
 from affectline.server.exports import from_json, to_json
@@ -172,12 +172,17 @@ def test_the_language_is_that_of_the_turn_the_conversation_or_the_text() -> None
         ([turn("fine", -1)], "turn 1: expected a time"),
         ([TextEvent("agent", "fine", MAX_LENGTH_US + 1)], "turn 1: expected a time"),
         ([turn("fine", language="English")], "turn 1: expected an ISO 639-1 code such as 'en', found 'English'"),
-        ([turn("fine", n, "boss" if n > MAX_WRITTEN else "agent") for n in range(MAX_WRITTEN + 1)], "at most 5000"),
     ],
 )
 def test_bad_turns_are_named(turns: list[TextEvent], expected: str) -> None:
     with pytest.raises(InvalidInputError, match=expected):
         analysed(turns)
+
+
+def test_a_conversation_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affectline.pipelines.chat.MAX_WRITTEN", 20)
+    with pytest.raises(InvalidInputError, match="expected at most 20 turns, found more"):
+        analysed([turn("fine", n) for n in range(21)])
 
 
 def test_a_bad_turn_leaves_the_conversation_as_it_was() -> None:

@@ -19,7 +19,7 @@ from affectline.server.store.query import CallFilter, Queries
 
 from .sample_timeline import sample_timeline
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 DAY = datetime(2026, 11, 25, tzinfo=UTC)
 

@@ -346,6 +346,7 @@ def test_the_dialogues_quote_their_own_turns() -> None:
             assert all(any(text in u.text for u in dialogue.utterances) for text in texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_precision_and_recall_hold(kind) -> None:
     tallies = [tally(FactFinder(), dialogue)[kind] for dialogue in load_dialogues(DATA / "facts_test.yaml")]

@@ -54,7 +54,7 @@ from affectline.server.services.analyze import DECODE_SHARE, VIDEO_SHARE, Pictur
 
 from .films import drawn, film
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 RATE_HZ = 8_000
 SECRET = "my card number is 4929"

@@ -17,7 +17,7 @@ from affectline.server.kept_sound import forget_sounds, keep_sound, kept_sound
 from .sample_timeline import LENGTH_S, sample_timeline
 from .test_grpc import Launch, create, launch, watch, wav  # noqa: F401 - fixtures
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 
 TONES_HZ = (300, 1100)

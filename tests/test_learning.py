@@ -51,7 +51,7 @@ from .test_grpc import (  # noqa: F401 - fixtures
     write_to,
 )
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 
 class SampleSession(LevelSession):

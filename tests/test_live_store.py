@@ -58,7 +58,7 @@ from .test_grpc import (  # noqa: F401 - fixtures
     wav,
 )
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
 

@@ -510,6 +510,7 @@ def test_more_than_a_day(tmp_path: Path) -> None:
     assert "found 24.5 h" in refuses(tmp_path / "call.raw", raw=sparse(tmp_path / "call.raw", 24.5))
 
 
+@pytest.mark.slow
 def test_a_four_hour_file_takes_little_memory(tmp_path: Path) -> None:
     recording = open_recording(tmp_path / "call.raw", raw=sparse(tmp_path / "call.raw", 4))
     tracemalloc.start()

@@ -40,7 +40,7 @@ from affectline.server.tracing import Traces
 
 from .test_grpc import PARTICIPANTS, RATE_HZ, SECRET, EchoChat, LevelSession, Models, tone
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[1]
 CALL = ROOT / "examples" / "dealership_call.flac"

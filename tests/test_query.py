@@ -26,7 +26,7 @@ from affectline.server.store.search import MAX_QUERY_CHARACTERS, terms_of
 from .sample_timeline import CUSTOMER, empty_timeline, sample_timeline
 from .test_call_store import place  # noqa: F401 - fixture
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
 

@@ -20,7 +20,7 @@ from affectline.server.report import render_html
 
 from .sample_timeline import LENGTH_S, empty_timeline, no_consent_timeline, sample_timeline, written_timeline
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>$title{{x}}\u2028"
 

@@ -144,6 +144,7 @@ def test_live_and_whole_agree_where_both_are_clear() -> None:
             assert who(live, at_s) == who(whole, at_s), at_s
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(0, 24 * RATE_HZ), max_size=10))
 def test_chunking_does_not_change_who_speaks_live(cuts: list[int]) -> None:
@@ -166,6 +167,7 @@ def test_what_is_settled_live_comes_in_order_in_time_and_stays() -> None:
     assert [who(found, 0.5 + number * 3.5 + 1.5) for number in range(12)] == [{str(n % 3 + 1)} for n in range(12)]
 
 
+@pytest.mark.slow
 def test_an_hour_live_takes_bounded_memory() -> None:
     """One that is silent for most of it, so that this test is quick; speech alone fills memory."""
     tracker = SpeakerTracker(LoudGate(), PitchEncoder())

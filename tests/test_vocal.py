@@ -415,6 +415,7 @@ TOLERANCES = {
 }
 
 
+@pytest.mark.slow
 @needs_emodb
 @pytest.mark.parametrize("band_hz", [16_000, 8_000])
 def test_praat_agrees_on_emotional_speech(band_hz: int) -> None:

@@ -33,7 +33,7 @@ from .sample_store import fill
 from .sample_timeline import LENGTH_S, empty_timeline, sample_timeline, written_timeline
 from .web_server import Pages, serving
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 CALLS = 60
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>\"'{{7*7}}${1}\u2028"

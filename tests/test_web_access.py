@@ -19,7 +19,7 @@ from affectline.server.web.access import TRIES, TRIES_S, Access, AccessError, ha
 from .sample_timeline import sample_timeline
 from .web_server import Pages, serving
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 PASSWORD = "quite a long one"
 SECRET = "0123456789abcdef0123456789abcdef"
