@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.sparse import csr_array
 
-from affectline.models.convert.whisper import mel_filters
+from affectline.models.convert.mel import mel_filters
 from affectline.models.ports import RATE_HZ
 from affectline.models.runtime import Runtime
 from affectline.models.signals import F32, AudioChunk, Span
@@ -118,7 +118,7 @@ def stages(path: Path, language: str | None) -> dict[str, float]:
     took = {"decode": decode_s, "resample": resample_s, "speech gate": gate_s}
     names = ("log-mel", "encoder", "decoder", "voice head", "vocal features", "text", "fusion and policy")
     took |= dict.fromkeys(names, 0.0)
-    filters = csr_array(mel_filters())
+    filters = csr_array(mel_filters(80))
     channel_of = {party.id: party.channel for party in timeline.participants}
     for utterance in timeline.utterances:
         start, end = (t * RATE_HZ // 1_000_000 for t in (utterance.span.start_us, utterance.span.end_us))

@@ -1,4 +1,4 @@
-"""The core loads nothing of the optional backends, whether or not they are installed."""
+"""The core loads nothing of the optional backends, nor what only conversions need, whether or not it is installed."""
 
 import os
 import subprocess
@@ -14,6 +14,8 @@ OPTIONAL = (
     "deepface",
     "huggingface_hub",
     "keras",
+    "librosa",
+    "numba",
     "openvino",
     "pyannote",
     "tensorflow",

@@ -14,10 +14,12 @@ from typing import IO, Any, Final
 import numpy as np
 
 from affectline.models.convert.graph import Graph
+from affectline.models.convert.mel import mel_filters
 from affectline.models.errors import InvalidInputError
 from affectline.models.signals import F32
 
 CHECKPOINT: Final = "pretrained.pt"
+FILES: Final = ("model.onnx", "mel_filters.npy")
 LAYERS: Final = 3
 MELS: Final = 40
 HIDDEN: Final = 256
@@ -29,11 +31,12 @@ _GATES: Final = (0, 3, 1, 2)
 
 
 def convert(raw_dir: Path, out_dir: Path) -> None:
-    """pretrained.pt -> model.onnx: mel [n, frames, 40] -> embedding [n, 256] of unit length.
+    """pretrained.pt -> FILES: mel [n, frames, 40] -> embedding [n, 256] of unit length, and the filters of the mel.
 
     Raises InvalidInputError when it is not the checkpoint it should be.
     """
     graph(read_checkpoint(raw_dir / CHECKPOINT)).save(out_dir / "model.onnx")
+    np.save(out_dir / "mel_filters.npy", mel_filters(MELS))
 
 
 def read_checkpoint(path: Path) -> dict[str, F32]:

@@ -18,6 +18,7 @@ from onnx import TensorProto
 
 from affectline.models.convert.ctranslate2 import read_tensors
 from affectline.models.convert.graph import Graph
+from affectline.models.convert.mel import mel_filters
 from affectline.models.runtime import Runtime
 
 EARLY_LAYERS = (1, 2, 3)
@@ -25,9 +26,6 @@ EARLY_LAYERS = (1, 2, 3)
 HEAD_WIDTH = 64
 SCALE = HEAD_WIDTH**-0.5
 """Of the attention's scores."""
-MEL_BANDS = 80
-"""Of all models but the third large one, which has 128."""
-SAMPLES_PER_FFT = 400
 WINDOW_FRAMES = 750
 """Of the encoder, in 15 s: the shortest window on which the plain weights do not run away."""
 SILENT_MEL = -0.65
@@ -71,13 +69,6 @@ def write_graphs(
     _cross(graph("cross"), tensors).save(out_dir / "cross.onnx")
     _decoder(graph("decoder", by_row=True), tensors, alignment_heads).save(out_dir / "decoder.onnx")
     np.save(out_dir / "mel_filters.npy", mel_filters(_mel_bands(tensors)))
-
-
-def mel_filters(bands: int = MEL_BANDS) -> npt.NDArray[np.float32]:
-    """[bands, SAMPLES_PER_FFT / 2 + 1] Slaney-style triangles for 16 kHz, as Whisper was trained with."""
-    from librosa.filters import mel  # here, since librosa takes a second to import
-
-    return np.asarray(mel(sr=16_000, n_fft=SAMPLES_PER_FFT, n_mels=bands), np.float32)
 
 
 def early_sha256(tensors: Tensors) -> str:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Final
 
-import librosa
 import numpy as np
 from scipy import fft
 
-from affectline.models.convert.resemblyzer import CHECKPOINT, MELS, WIDTH, convert
+from affectline.models.convert.mel import SAMPLES_PER_FFT
+from affectline.models.convert.resemblyzer import CHECKPOINT, FILES, WIDTH, convert
 from affectline.models.errors import InvalidInputError
 from affectline.models.ports import RATE_HZ
 from affectline.models.registry import ModelSpec
@@ -16,26 +16,24 @@ from affectline.models.signals import F32
 from affectline.models.store import Artifact, Packaged, RawFile, Wheel, WheelMember
 
 HOP_SAMPLES: Final = RATE_HZ // 100
-FFT_SAMPLES: Final = RATE_HZ // 40
 WINDOW_FRAMES: Final = 160
 BATCH: Final = 32
 """Windows per network call: bounds memory, and is as fast per window as more are."""
 TARGET_DBFS: Final = -30.0
 """Quieter windows are amplified to this level, as in training."""
 MAX_GAIN_DB: Final = 40.0
-_FILTERS: Final[F32] = librosa.filters.mel(sr=RATE_HZ, n_fft=FFT_SAMPLES, n_mels=MELS)
-_TAPER: Final[F32] = np.hanning(FFT_SAMPLES + 1)[:-1].astype(np.float32)
+_TAPER: Final[F32] = np.hanning(SAMPLES_PER_FFT + 1)[:-1].astype(np.float32)
 
 
-def mel_power(pcm: F32) -> F32:
-    """pcm [samples] at 16 kHz -> mel power [1 + samples // 160, 40]; not its logarithm.
+def mel_power(pcm: F32, filters: F32) -> F32:
+    """pcm [samples] at 16 kHz, filters [40, 201] -> mel power [1 + samples // 160, 40]; not its logarithm.
 
     Frames of 25 ms, centred every 10 ms; silence is taken to lie before and after.
     """
-    padded = np.pad(pcm, FFT_SAMPLES // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SAMPLES)[::HOP_SAMPLES]
+    padded = np.pad(pcm, SAMPLES_PER_FFT // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, SAMPLES_PER_FFT)[::HOP_SAMPLES]
     found = fft.rfft(frames * _TAPER, axis=1)
-    return np.asarray((np.square(found.real) + np.square(found.imag)) @ _FILTERS.T, np.float32)
+    return np.asarray((np.square(found.real) + np.square(found.imag)) @ filters.T, np.float32)
 
 
 class ResemblyzerEncoder:
@@ -47,6 +45,7 @@ class ResemblyzerEncoder:
 
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self._session = runtime.session(folder / "model.onnx", threads=1)
+        self._filters = np.load(folder / "mel_filters.npy")
 
     def embed(self, windows: F32) -> F32:
         """As the port says. Raises InvalidInputError for another shape, or windows below 10 ms."""
@@ -54,7 +53,7 @@ class ResemblyzerEncoder:
             raise InvalidInputError(f"expected windows [n, at least {HOP_SAMPLES} samples], found {windows.shape}")
         found = [np.zeros((0, WIDTH), np.float32)]
         for start in range(0, len(windows), BATCH):
-            mels = [mel_power(amplified(pcm))[:-1] for pcm in windows[start : start + BATCH]]
+            mels = [mel_power(amplified(pcm), self._filters)[:-1] for pcm in windows[start : start + BATCH]]
             found.append(self._session.run({"mel": np.stack(mels)})["embedding"])
         return np.concatenate(found)
 
@@ -77,9 +76,9 @@ ARTIFACT = Artifact(
             sources=(Packaged((WheelMember(_WHEEL, f"resemblyzer/{CHECKPOINT}"),)),),
         ),
     ),
-    files=("model.onnx",),
+    files=FILES,
     convert=convert,
-    revision=1,
+    revision=2,
 )
 
 MODELS = (ModelSpec("resemblyzer", "0.1.4", "speaker_encoder", ARTIFACT, ResemblyzerEncoder),)

@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from tokenizers import Tokenizer
 
 from affectline.models.convert import whisper as conversion
+from affectline.models.convert.mel import SAMPLES_PER_FFT
 from affectline.models.errors import InvalidInputError, ModelCorruptError
 from affectline.models.ports import RATE_HZ
 from affectline.models.registry import ModelSpec
@@ -90,7 +91,7 @@ def log_mel(pcm: F32, window_s: float, filters: csr_array) -> F32:
     Hann windows of 25 ms every 10 ms, centred, edges mirrored; log10 clipped 8 below the window's peak and scaled
     (whisper/audio.py). Only frames that touch sound are transformed: silence has one known value.
     """
-    size = conversion.SAMPLES_PER_FFT
+    size = SAMPLES_PER_FFT
     frames = round(window_s * RATE_HZ) // HOP
     touched = min(frames, (len(pcm) + size // 2) // HOP + 1)
     padded = np.zeros(frames * HOP, np.float32)
