@@ -485,7 +485,6 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "face": (("face", "face_stream"), face),
     "store": (("store",), store),
     "load": (("load",), load),
-    "load-xeon": (("load_xeon",), load),
     "load-interim": (("load_interim",), load),
     "scale": (("scale",), scale),
     "scale-length": (("scale_length",), scale),

@@ -349,7 +349,7 @@ class CallSession:
 
     @property
     def idle_until_us(self) -> int:
-        """Media time up to which sound is only kept, in next to no time: nothing can become known before."""
+        """Media time up to which sound without a loss is only kept, in next to no time: nothing can become known."""
         return self._frame_us(self._due)
 
     @property

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import grpc
@@ -609,6 +609,25 @@ async def test_slow_work_blocks_neither_the_loop_nor_other_calls(launch: Launch)
     finally:
         release.set()
     assert len(await slow) == 5
+
+
+async def test_sound_that_is_only_kept_needs_no_thread(launch: Launch) -> None:
+    on_loop: list[bool] = []
+
+    class PatientSession(LevelSession):
+        def __init__(self, config: CallConfig) -> None:
+            super().__init__(config)
+            self.idle_until_us = 1_000_000
+
+        def push(self, item: Input) -> list[Output]:
+            on_loop.append(current_thread() is main_thread())
+            return super().push(item)
+
+    after_a_loss = sound(0.25, start_sample=round(0.6 * RATE_HZ))
+    running = await launch(PatientSession)
+    await talk(running, config(), sound(0.25), sound(0.25), after_a_loss, sound(0.1), sound(0.05), text("thanks"))
+    channels = len(PARTICIPANTS)
+    assert on_loop == [True] * 2 * channels + [False] * channels + [True] * channels + [False] * channels + [False]
 
 
 async def test_a_caller_that_sends_too_fast_is_slowed_down(launch: Launch) -> None:

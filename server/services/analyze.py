@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from affectline.models.errors import CapacityError, InvalidInputError
 from affectline.models.observer import UNOBSERVED, Observer
-from affectline.models.signals import EncodedFrame, FrameUse
+from affectline.models.signals import AudioChunk, EncodedFrame, FrameUse
 from affectline.pipelines.mono import MonoConfig
 from affectline.pipelines.outcomes import CallDetails
 from affectline.pipelines.recorded import Session
@@ -223,8 +223,8 @@ class AnalyzeService(AnalyzeServiceServicer):
                 if use != "look" and request.video.camera not in streams:
                     continue
                 inputs = [replace(item, use=use) for item in inputs if isinstance(item, EncodedFrame)]
-            if request.HasField("audio") and reader.received_us < session.idle_until_us:
-                outputs = _push(session, inputs)  # kept, in less time than a thread would take to begin
+            if _is_only_kept(inputs, session) and reader.received_us < session.idle_until_us:
+                outputs = _push(session, inputs)  # in less time than a thread would take to begin
             else:
                 outputs = await self._sessions.run(_in_turn, turn, _push, session, inputs)
             if live:
@@ -244,6 +244,14 @@ class AnalyzeService(AnalyzeServiceServicer):
     async def _write(self, context: Context, response: analyze_pb2.AnalyzeResponse) -> None:
         async with asyncio.timeout(self._config.idle_timeout_s):
             await context.write(response)
+
+
+def _is_only_kept(inputs: list[Input], session: Session) -> bool:
+    """Whether it is sound that goes on where the last ended; a loss ends utterances."""
+    match inputs:
+        case [AudioChunk(start_sample=start, rate_hz=rate_hz), *_]:
+            return start * 1_000_000 // rate_hz <= session.received_us
+    return False
 
 
 def _in_turn(turn: Lock, work: Callable[..., T], *arguments: Any) -> T:
