@@ -546,7 +546,7 @@ class CallSession:
         return min(due)
 
     def _frames(self, us: int) -> int:
-        """Whole frames that reach so far."""
+        """The fewest whole frames that reach so far."""
         return -(-us * RATE_HZ // (self._frame_samples * 1_000_000))
 
     def _advance(self) -> Iterator[Output]:
