@@ -8,7 +8,7 @@ import pytest
 
 from affectline.models.convert import whisper as conversion
 from affectline.models.convert.graph import Graph
-from affectline.models.runtime import Runtime, value
+from affectline.models.runtime import Runtime
 from affectline.models.signals import F32
 from affectline.models.zoo.whisper import _Stepper
 
@@ -86,8 +86,7 @@ def test_a_token_attends_to_those_before_it_however_they_are_fed(tmp_path: Path,
     banned = np.zeros(VOCABULARY, np.float32)
     logits, attention = expected()
     banned[logits.argmax(axis=1)] = -np.inf
-    cross = {name: value(array) for name, array in CROSS.items()}
-    stepper = _Stepper(Runtime(["cpu"]).session(path), cross, banned)
+    stepper = _Stepper(Runtime(["cpu"]).session(path).run, CROSS, banned)
     ends = np.cumsum(lengths)
     found = [stepper.feed_all(TOKENS[end - length : end]) for length, end in zip(lengths, ends, strict=True)]
     np.testing.assert_allclose(np.concatenate([each for each, _ in found]), logits, rtol=0, atol=1e-4)
