@@ -51,7 +51,7 @@ ONNXRUNTIME_OF_cuda := onnxruntime-gpu
 
 .venv-backends/%/.installed: pyproject.toml setup.py
 	$(PYTHON) -m venv .venv-backends/$*
-	.venv-backends/$*/bin/python -m pip install --quiet --editable '.$(if $(ONNXRUNTIME_OF_$*),,[$*])' pytest pytest-asyncio pytest-timeout
+	.venv-backends/$*/bin/python -m pip install --quiet --editable '.$(if $(ONNXRUNTIME_OF_$*),,[$*])' 'pytest>=9' pytest-asyncio
 	$(if $(ONNXRUNTIME_OF_$*),.venv-backends/$*/bin/python -m pip uninstall --quiet --yes onnxruntime)
 	$(if $(ONNXRUNTIME_OF_$*),.venv-backends/$*/bin/python -m pip install --quiet $(ONNXRUNTIME_OF_$*))
 	@touch $@
