@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -53,6 +54,15 @@ def coded(
     camera: str = "face",
 ) -> list[Coded]:
     """The pictures as a stream, FRAMES_PER_S of them a second, in the order of decoding."""
+    # On a thread of its own: SVT-AV1, run by root, gives its caller real-time priority for good, and so every process
+    # that is started later; two of those that keep each other busy leave nothing to anybody else.
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(_coded, codec, pictures, key_every, b_frames, start_us, camera).result()
+
+
+def _coded(
+    codec: VideoCodec, pictures: Sequence[U8], key_every: int, b_frames: int, start_us: int, camera: str
+) -> list[Coded]:
     encoder, options = ENCODERS[codec]
     context = av.CodecContext.create(encoder, "w")
     assert isinstance(context, av.VideoCodecContext)

@@ -1,5 +1,6 @@
 """Live video streams to pictures: all frames decoded, some looked at; what is broken waits for the next key frame."""
 
+import os
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -60,6 +61,13 @@ def test_a_stream_gives_five_pictures_a_second_at_their_times(
     assert all(p.rgb.shape == (96, 160, 3) for p in given)
     for picture in given:
         assert number_of(picture.rgb) == pytest.approx(picture.at_us / FRAME_US, abs=2.5)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no scheduling policies")
+@pytest.mark.parametrize("codec", CODECS)
+def test_neither_films_nor_streams_give_this_process_real_time_priority(codec: VideoCodec) -> None:
+    assert watched(StreamDecoder(codec), coded(codec, [drawn(0)]))[1] == []
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_a_stream_whose_order_is_not_that_of_time_gives_pictures_in_time() -> None:
