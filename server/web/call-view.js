@@ -211,9 +211,12 @@ function callView(source, options = {}) {
   /** Goes to a time; `plays` starts the sound there, where there is one. */
   function go(us, who = state.who, plays = false) {
     if (audio) audio.currentTime = us / 1e6;
-    if (audio && plays) audio.play();
+    if (audio && plays) start();
     at(us, who);
     history.replaceState(null, "", `#t=${Math.floor(axis.timeOf(us) / 1e6)}`);
+  }
+  function start() {
+    audio.play().catch((error) => { if (error.name !== "AbortError") throw error; }); // held again before it began
   }
   function at(us, who = state.who) {
     state.at = clamp(us, 0, duration - 1);
@@ -391,7 +394,7 @@ function callView(source, options = {}) {
 
   function play() {
     if (!audio) return;
-    if (audio.paused) audio.play();
+    if (audio.paused) start();
     else audio.pause();
   }
   if (audio) {
