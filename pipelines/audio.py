@@ -1,5 +1,7 @@
 """One channel's sound at the models' rate, addressed by gate frame; knows where media is missing and why."""
 
+from typing import Final
+
 import numpy as np
 
 from affectline.models.errors import InvalidInputError
@@ -9,6 +11,8 @@ from affectline.pipelines.resample import Resampler
 
 ROOM_SAMPLES = 2 * RATE_HZ
 """Memory is asked for so much at a time, beyond what is needed."""
+FULL_SCALE: Final = np.float32(1 << 15)
+"""Sound is kept in 16 bits, as it mostly came; with many calls it is the largest part of what they hold."""
 MAX_JUMP_S = 120
 """A longer jump in a stream's positions is a broken sender, not a loss."""
 
@@ -21,7 +25,7 @@ class ChannelAudio:
         self._frame_samples = frame_samples
         self._next_source = 0
         self._resampler = Resampler(rate_hz, RATE_HZ)
-        self._buffer = np.zeros(ROOM_SAMPLES, np.float32)
+        self._buffer = np.zeros(ROOM_SAMPLES, np.int16)
         self._length = 0
         self._base = 0
         """Sample number of _buffer[0] at RATE_HZ; _length samples follow."""
@@ -115,8 +119,9 @@ class ChannelAudio:
         return min(1.0, mixed / max(1, end_sample - start_sample))
 
     def read(self, start_sample: int, end_sample: int) -> F32:
-        """Samples at RATE_HZ, a view; cut to what is there."""
-        return self._buffer[max(0, start_sample - self._base) : max(0, min(self._length, end_sample - self._base))]
+        """Samples at RATE_HZ; cut to what is there."""
+        first, after = max(0, start_sample - self._base), max(0, min(self._length, end_sample - self._base))
+        return np.divide(self._buffer[first:after], FULL_SCALE, dtype=np.float32)
 
     def forget_before(self, sample: int) -> None:
         self._needed = max(self._needed, min(sample, self._base + self._length))
@@ -124,10 +129,12 @@ class ChannelAudio:
     def _append(self, pcm: F32) -> None:
         if self._length + len(pcm) > len(self._buffer):
             kept = self._buffer[self._needed - self._base : self._length]
-            self._buffer = np.zeros(len(kept) + len(pcm) + ROOM_SAMPLES, np.float32)
+            self._buffer = np.zeros(len(kept) + len(pcm) + ROOM_SAMPLES, np.int16)
             self._buffer[: len(kept)] = kept
             self._base, self._length = self._needed, len(kept)
             self._gaps = [gap for gap in self._gaps if gap[1] > self._base]
             self._mixed = [mixed for mixed in self._mixed if mixed[1] > self._base]
-        self._buffer[self._length : self._length + len(pcm)] = pcm
+        self._buffer[self._length : self._length + len(pcm)] = np.clip(
+            np.rint(pcm * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1
+        )
         self._length += len(pcm)

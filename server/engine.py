@@ -1,9 +1,11 @@
 """Loads what all calls share, and opens calls on it."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from affectline.models import cards
@@ -37,6 +39,8 @@ DEFAULT_MODELS: Mapping[Task, str] = {
     "expression": "mini-xception",
     "speaker_encoder": "resemblyzer",
 }
+WARM_UPS = 2
+"""At each place: those of a single round may hardly be heard at the same time."""
 
 
 _CARDS = Path(cards.__path__[0])
@@ -147,6 +151,19 @@ class Engine:
         self._sites = SiteStore(site, voice.model, voice.usual) if site else None
         self.pace: SharedPace | None = None
         """How the calls of a server share the processor; None where a call has it for itself."""
+
+    def warm_up(self, places: int) -> None:
+        """Hears so many of the longest windows at once: networks then have the room that they need at their busiest.
+
+        What calls take on top later is their own, and the first call is as fast as the next.
+        """
+        silence = np.zeros(self.models.encoder.window_samples, np.float32)
+
+        def hear(_: int) -> None:
+            self.models.recogniser.transcribe(self.models.encoder.encode(silence))
+
+        with ThreadPoolExecutor(places) as threads:
+            list(threads.map(hear, range(WARM_UPS * places)))
 
     def open(self, config: CallConfig) -> CallSession:
         """Raises InvalidInputError, or StorageError when the site baseline cannot be read."""

@@ -155,6 +155,7 @@ class Server:
             opener = load()
             if isinstance(opener, Engine):
                 opener.pace = self.sessions.pace
+                opener.warm_up(self._config.workers)
             return self._observation.opener(opener)
 
         await self.sessions.load(begin)
