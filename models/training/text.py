@@ -148,7 +148,9 @@ def fine_tune(comments: Comments, checkpoint: Path) -> dict[str, npt.NDArray[Any
             if step % 200 == 0:
                 left_min = (time.monotonic() - started_s) / step * (steps - step) / 60
                 print(f"step {step} of {steps}, loss {np.mean(losses[-200:]):.3f}, {left_min:.0f} min left", flush=True)
-    return average.module.adapter()
+    averaged = average.module
+    assert isinstance(averaged, Network)
+    return averaged.adapter()
 
 
 def main() -> None:
