@@ -37,6 +37,7 @@ def spoken(text: str) -> tuple[Word, ...]:
         ("it's four one one one, double one double one, triple one one, one one one one", "it's [CARD]"),
         ("iban DE89 3704 0044 0532 0130 00 please", "iban [IBAN] please"),
         ("write to jane dot smith at example dot com", "write to [EMAIL]"),
+        ("please mail a.b@example.com", "please mail [EMAIL]"),
         ("I was born on the third of May nineteen eighty-five", "I was born on [BIRTH_DATE]"),
         ("I live at 12 Oak Street, Springfield, IL 62704.", "I live at [ADDRESS]."),
         ("This is Rajesh Kumar speaking", "This is [NAME] speaking"),

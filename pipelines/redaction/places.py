@@ -47,7 +47,7 @@ def _mail() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     part = r"(?:\w(?:\s?-\s?\w|,?\s\w(?!\w)){1,30}(?!\w)|\w+)"
     flags = re.IGNORECASE
     at = re.compile(rf"\s?@\s?|\s?[(\[]\s?at\s?[)\]]\s?|,?\s+(?:{alternatives(known['ats'])})\s+", flags)
-    mailbox = re.compile(rf"(?:{part}{connector}){{0,6}}{part}(?:\s\d+)*(?:,\s?\w(?:\s?-\s?\w)+,?)?\s?$", flags)
+    mailbox = re.compile(rf"(?<!\w)(?:{part}{connector}){{0,6}}{part}(?:\s\d+)*(?:,\s?\w(?:\s?-\s?\w)+,?)?\s?$", flags)
     top = r"(?:[a-z]{2,8}(?!\w)|[a-z](?:\s?-\s?|\s)[a-z](?!\w))"
     second = rf"(?:co|com|org|net|ac|gov|edu){dot}[a-z]{{2}}(?!\w)"
     known_host = rf"(?:{alternatives(known['hosts'])})\s(?:com|de|fr|es|it|pl|nl|net|co\suk)(?!\w)"
