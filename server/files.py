@@ -1,10 +1,18 @@
 """Files that are either whole or not there."""
 
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Final
 
 from affectline.models.errors import StorageError
+
+UNFINISHED: Final = ".affectline-part"
+"""How the name of a file ends that is being written."""
+ABANDONED_S: Final = 3_600.0
+"""Nothing takes so long to write: whoever began it is gone."""
 
 
 def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -13,7 +21,7 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
     `mode`: who may read and write it; as the umask says when absent.
     """
     try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}.", delete=False) as file:
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=UNFINISHED, delete=False) as file:
             try:
                 file.write(data)
                 file.flush()
@@ -24,6 +32,14 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
                 raise
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def forget_unfinished(folder: Path) -> None:
+    """Deletes what `write_whole` left there when its process or the machine broke off."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        with suppress(OSError):  # another server may do the same
+            if path.stat().st_mtime < time.time() - ABANDONED_S:
+                path.unlink()
 
 
 def _umask() -> int:

@@ -1,6 +1,10 @@
 """The sound of stored calls: only what may be heard is kept, under the call's id."""
 
+import os
 import stat
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +16,9 @@ from affectline.pipelines.media import Recording, open_recording
 from affectline.pipelines.timeline import CallTimeline, Consent
 from affectline.protos.v1.recordings_pb2 import JOB_STATE_SUCCEEDED
 from affectline.server.config import ServerConfig
+from affectline.server.files import ABANDONED_S
 from affectline.server.kept_sound import forget_sounds, keep_sound, kept_sound
+from affectline.server.main import Server
 
 from .sample_timeline import LENGTH_S, sample_timeline
 from .test_grpc import Launch, create, launch, watch, wav  # noqa: F401 - fixtures
@@ -106,3 +112,27 @@ def test_kept_recordings_need_a_place_and_a_store(tmp_path: Path) -> None:
     for settings in ({"web_media": tmp_path}, {"store": "calls.db"}):
         with pytest.raises(ValueError, match="expected store and web_media with keep_recordings, found not both"):
             ServerConfig.model_validate({"keep_recordings": True, **settings})
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from affectline.server.files import write_whole
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+write_whole(Path(sys.argv[1]), b"what somebody said")
+"""
+
+
+async def test_what_a_killed_server_had_begun_to_keep_goes_when_the_next_one_starts(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    for name in ("old", "new"):
+        subprocess.run([sys.executable, "-c", KILLED, str(media / f"{name}.kept.ogg")])
+    old, new = sorted(media.iterdir(), key=lambda path: ".old" not in path.name)
+    os.utime(old, (0, time.time() - ABANDONED_S - 1))
+    (media / ".theirs").write_bytes(b"")
+    os.utime(media / ".theirs", (0, 0))
+    server = Server(ServerConfig(listen="127.0.0.1:0", store=str(tmp_path / "calls.db"), web_media=media))
+    await server.start()
+    await server.stop()
+    assert sorted(media.iterdir()) == sorted((new, media / ".theirs"))

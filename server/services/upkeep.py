@@ -9,6 +9,7 @@ from typing import Final
 
 from affectline.models.errors import AffectlineError
 from affectline.server.config import ServerConfig
+from affectline.server.files import forget_unfinished
 from affectline.server.kept_sound import forget_sounds
 from affectline.server.services.sessions import log_failure
 from affectline.server.store.calls import CallStore
@@ -61,6 +62,8 @@ class Upkeep:
             log.warning("%d calls of a server that is gone were ended; they are marked as broken off", len(ended))
 
     def _prune(self) -> None:
+        if self._media:
+            forget_unfinished(self._media)
         if self._retention_days is None:
             return
         before = datetime.now(UTC) - timedelta(days=self._retention_days)
