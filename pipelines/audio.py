@@ -11,7 +11,7 @@ from affectline.pipelines.resample import Resampler
 
 ROOM_SAMPLES = 2 * RATE_HZ
 """Memory is asked for so much at a time, beyond what is needed."""
-FULL_SCALE: Final = np.float32(1 << 15)
+FULL_SCALE: Final = np.float32(32_768)
 """Sound is kept in 16 bits, as it mostly came; with many calls it is the largest part of what they hold."""
 MAX_JUMP_S = 120
 """A longer jump in a stream's positions is a broken sender, not a loss."""

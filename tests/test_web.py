@@ -340,6 +340,15 @@ def test_choosing_another_label_holds_the_sound(visit) -> None:
     assert page.get_by_role("group", name="What it was").is_visible()
 
 
+def test_sound_that_is_held_again_before_it_began_is_no_error(visit) -> None:
+    page = visit("/calls/call-003")
+    page.evaluate(
+        "document.getElementById('audio').load(); for (const _ of [1, 2]) document.getElementById('play').click()"
+    )
+    until(page, "document.getElementById('audio').readyState > 1")
+    assert page.locator("#play").inner_text() == "Play"
+
+
 def test_sound_that_the_server_kept_itself_is_played_as_it_is(visit, pages: Pages) -> None:
     folder = pages.server._config.web_media
     assert folder is not None
