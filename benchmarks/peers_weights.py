@@ -1,5 +1,6 @@
 """Weights in the shapes that other implementations load: those our recogniser was made from, and random ones."""
 
+import shutil
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from affectline.models.convert.ctranslate2 import read_tensors
 from affectline.models.convert.graph import Graph
 from affectline.models.registry import all_models
-from affectline.models.store import Hub, Packaged, RawFile, Store, WheelMember, default_root, keep_as_is
+from affectline.models.store import Hub, Packaged, RawFile, Store, WheelMember, default_root
 
 HEADS = 8
 """Of Whisper base."""
@@ -30,9 +31,12 @@ def whisper_folder() -> Path:
         ),
     )
     raw = (*artifact.raw, vocabulary)
-    plain = replace(
-        artifact, name="whisper-base-raw", raw=raw, files=tuple(f.name for f in raw), convert=keep_as_is, revision=1
-    )
+
+    def keep(raw_dir: Path, out_dir: Path) -> None:
+        shutil.copytree(raw_dir, out_dir, dirs_exist_ok=True)
+
+    files = tuple(file.name for file in raw)
+    plain = replace(artifact, name="whisper-base-raw", raw=raw, files=files, convert=keep, revision=1)
     return Store(default_root()).pull(plain)
 
 

@@ -123,11 +123,6 @@ class Status:
     """On disk; 0 when missing."""
 
 
-def keep_as_is(raw: Path, out: Path) -> None:
-    """The conversion of weights that are usable as published."""
-    shutil.copytree(raw, out, dirs_exist_ok=True)
-
-
 def default_root() -> Path:
     """$AFFECTLINE_MODELS, or `affectline/models` in the user's cache folder."""
     if root := os.environ.get("AFFECTLINE_MODELS"):

@@ -86,7 +86,7 @@ def test_a_damaged_model_is_a_fault(run: Run, tmp_path: Path) -> None:
     assert (
         CliRunner().invoke(app, ["models", "pull", "silero"], env={"AFFECTLINE_MODELS": str(tmp_path)}).exit_code == 0
     )
-    network = tmp_path / "silero" / "silero_vad_16k_sequence.onnx"
+    network = tmp_path / "silero" / "model.onnx"
     data = network.read_bytes()
     network.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     check = checks(run("--json", models=tmp_path))["models", "silero"]

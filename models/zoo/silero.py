@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from affectline.models.convert.silero import FILE, HIDDEN, PUBLISHED, convert
 from affectline.models.registry import ModelSpec
 from affectline.models.runtime import Runtime, Session
 from affectline.models.signals import F32
-from affectline.models.store import Artifact, Packaged, RawFile, Wheel, WheelMember, keep_as_is
+from affectline.models.store import Artifact, Packaged, RawFile, Wheel, WheelMember
 
 FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64
@@ -27,7 +28,6 @@ DOUBT = 0.15
 """By which the second look's probability is lowered: keyed tones come near to speech there."""
 SLOWED = Fraction(7, 5)
 """Length of the sound at the second look, by what it is."""
-FILE = "silero_vad_16k_sequence.onnx"
 
 
 class SileroGate:
@@ -99,7 +99,7 @@ class _Network:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._context = np.zeros(CONTEXT_SAMPLES, np.float32)
-        self._state = {"h": np.zeros((1, 1, 128), np.float32), "c": np.zeros((1, 1, 128), np.float32)}
+        self._state = {"h": np.zeros((1, 1, HIDDEN), np.float32), "c": np.zeros((1, 1, HIDDEN), np.float32)}
 
     def feed(self, frames: F32) -> F32:
         """[frames, FRAME_SAMPLES] -> speech probability of each."""
@@ -153,15 +153,15 @@ ARTIFACT = Artifact(
     licence="MIT",
     raw=(
         RawFile(
-            name=FILE,
+            name=PUBLISHED,
             sha256="9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85",
             size_bytes=1_246_165,
-            sources=tuple(Packaged((WheelMember(wheel, f"silero_vad/data/{FILE}"),)) for wheel in _WHEELS),
+            sources=tuple(Packaged((WheelMember(wheel, f"silero_vad/data/{PUBLISHED}"),)) for wheel in _WHEELS),
         ),
     ),
     files=(FILE,),
-    convert=keep_as_is,
-    revision=1,
+    convert=convert,
+    revision=2,
 )
 
 MODELS = (ModelSpec("silero", "6.2.3", "speech_gate", ARTIFACT, SileroGate),)

@@ -127,4 +127,4 @@ def test_the_doctor_sees_it(store: Store, tmp_path: Path) -> None:
     assert report["faults"] == 0
     placed = {placement["network"]: placement["provider"] for placement in report["placements"]}
     assert placed["whisper-base/encoder.onnx"] == "openvino"
-    assert placed["silero/silero_vad_16k_sequence.onnx"] == "cpu"
+    assert placed["silero/model.onnx"] == "cpu"
