@@ -92,7 +92,9 @@ class View(NamedTuple):
         return self._replace(window=Span(max(0, end_us - us(seconds)), end_us))
 
     def moments(self) -> Iterator[Moment]:
-        return (m for m in self.party.moments if m.span.start_us >= self.window.start_us)
+        start_us = self.window.start_us
+        latest = list(takewhile(lambda m: m.span.start_us >= start_us, reversed(self.party.moments)))
+        return reversed(latest)
 
     def utterances(self) -> Iterator[Utterance]:
         return (u for u in self.party.utterances if u.span.end_us > self.window.start_us)

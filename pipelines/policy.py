@@ -152,10 +152,14 @@ class When(Strict):
 
     def evidence(self, view: View) -> list[Evidence] | None:
         """Of every condition that holds; None unless the whole holds."""
-        needed = [m.evidence(view.over(m.within_s)) for m in self.all]
+        certain: list[Evidence] = []
+        for measure in self.all:
+            found = measure.evidence(view.over(measure.within_s))
+            if found is None:
+                return None
+            certain.append(found)
         further = [found for m in self.any if (found := m.evidence(view.over(m.within_s)))]
-        certain = [found for found in needed if found]
-        if len(certain) < len(needed) or (self.any and not further):
+        if self.any and not further:
             return None
         if any(m.evidence(view.over(m.within_s)) for m in self.none):
             return None
