@@ -92,6 +92,7 @@ class View(NamedTuple):
         return self._replace(window=Span(max(0, end_us - us(seconds)), end_us))
 
     def moments(self) -> Iterator[Moment]:
+        """In order of time, as the party's are."""
         start_us = self.window.start_us
         latest = list(takewhile(lambda m: m.span.start_us >= start_us, reversed(self.party.moments)))
         return reversed(latest)

@@ -19,10 +19,10 @@ PHRASES = {7: ("escalation", "third time I"), 13: ("confusion", "which button"),
 """Line of the script -> a cue that is heard in it."""
 
 
-def fill(store: CallStore, calls: int, *, demo: bool = False, now: datetime | None = None) -> None:
-    """Adds `calls` calls of the 20 days before `now`, the same ones at the same hours, whenever it is."""
+def fill(store: CallStore, calls: int, *, demo: bool = False) -> None:
+    """Adds `calls` calls of the last 20 days, the same ones at the same hours, whenever it is."""
     chance = random.Random(11)
-    now = now or datetime.now(UTC)
+    now = datetime.now(UTC)
     end = now.replace(hour=18, minute=20, second=0, microsecond=0)
     end -= timedelta(days=end > now)
     for number in range(calls):

@@ -17,6 +17,8 @@ from affectline.models.zoo.silero import ARTIFACT, CONTEXT_SAMPLES, FILE, FRAME_
 pytestmark = pytest.mark.reference
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "dealership_call.flac"
+TOLERANCES = {"speech_probs": 2e-5, "hn": 1e-4, "cn": 1e-4}
+"""Probabilities in [0, 1]; cell states reach 35."""
 
 
 def test_probabilities_are_those_of_the_published_network(tmp_path: Path) -> None:
@@ -34,10 +36,8 @@ def test_probabilities_are_those_of_the_published_network(tmp_path: Path) -> Non
         state = {name: np.zeros((1, 1, HIDDEN), np.float32) for name in ("h", "c")}
         for piece in np.split(windows, [1, 4, 14, 300]):
             frames = {"input": np.ascontiguousarray(piece), **state}
-            expected = dict(
-                zip(("speech_probs", "hn", "cn"), published.run(["speech_probs", "hn", "cn"], frames), strict=True)
-            )
             found = ours.run(frames)
-            for name, values in expected.items():
-                np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-4, err_msg=name)
+            expected = published.run(list(TOLERANCES), frames)
+            for (name, tolerance), values in zip(TOLERANCES.items(), expected, strict=True):
+                np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=tolerance, err_msg=name)
             state = {"h": found["hn"], "c": found["cn"]}

@@ -1,18 +1,17 @@
-"""Writes Silero's voice activity detector with its convolutions as plain matrix products over all frames of a call.
+"""Writes Silero's voice activity detector with its convolutions as plain matrix products over all frames at once.
 
 The published graph convolves each frame on its own, over four steps of time: products so small that a processor takes
-four times as long for them. Architecture: magnitudes of a short-time Fourier transform, four convolutions, an LSTM.
+three times as long for them. Architecture: magnitudes of a short-time Fourier transform, four convolutions, an LSTM.
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from affectline.models.convert.graph import Graph
-from affectline.models.errors import InvalidInputError
 from affectline.models.signals import F32
 
 PUBLISHED: Final = "silero_vad_16k_sequence.onnx"
@@ -28,10 +27,7 @@ HIDDEN: Final = 128
 
 
 def convert(raw_dir: Path, out_dir: Path) -> None:
-    """PUBLISHED -> FILE: input [frames, SAMPLES], h and c [1, 1, HIDDEN] -> speech_probs [frames], hn, cn like h, c.
-
-    Raises InvalidInputError when the published graph has other weights.
-    """
+    """PUBLISHED -> FILE: input [frames, SAMPLES], h and c [1, 1, HIDDEN] -> speech_probs [frames], hn, cn like h, c."""
     graph(read_weights(raw_dir / PUBLISHED)).save(out_dir / FILE)
 
 
@@ -39,10 +35,8 @@ def read_weights(path: Path) -> dict[str, F32]:
     """The network's weights, by the names of the published graph; those of the LSTM as W, R and B."""
     published = onnx.load(path).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in published.initializer}
-    lstm = [node for node in published.node if node.op_type == "LSTM"]
-    if len(lstm) != 1 or "stft.forward_basis_buffer" not in stored:
-        raise InvalidInputError(f"expected the weights of Silero's detector in {path.name}, found others")
-    return stored | dict(zip("WRB", (stored[name] for name in lstm[0].input[1:4]), strict=True))
+    (lstm,) = (node for node in published.node if node.op_type == "LSTM")
+    return stored | dict(zip("WRB", (stored[name] for name in lstm.input[1:4]), strict=True))
 
 
 def graph(weights: dict[str, F32]) -> Graph:
@@ -65,7 +59,7 @@ def graph(weights: dict[str, F32]) -> Graph:
     return g
 
 
-def _magnitudes(g: Graph, frames: str, basis: F32) -> Any:
+def _magnitudes(g: Graph, frames: str, basis: F32) -> str:
     """[frames, SAMPLES] -> [frames, STEPS * BINS]; basis [2 * BINS, WINDOW]: real parts, then imaginary ones."""
     beyond = (STEPS - 1) * HOP + WINDOW - SAMPLES
     mirrored = g.op("Gather", frames, g.const(np.arange(SAMPLES - 2, SAMPLES - 2 - beyond, -1)), axis=1)
@@ -73,7 +67,7 @@ def _magnitudes(g: Graph, frames: str, basis: F32) -> Any:
     first, second = (g.op("Slice", blocks, g.const([k]), g.const([k + STEPS]), g.const([1])) for k in (0, 1))
     found = g.linear(g.op("Concat", first, second, axis=2), basis)
     real, imaginary = g.op("Split", g.op("Mul", found, found), outputs=2, axis=2, num_outputs=2)
-    return g.op("Reshape", g.op("Sqrt", g.op("Add", real, imaginary)), g.const([-1, STEPS * BINS]))
+    return str(g.op("Reshape", g.op("Sqrt", g.op("Add", real, imaginary)), g.const([-1, STEPS * BINS])))
 
 
 def _over_all_steps(weight: F32, steps: int, stride: int) -> tuple[int, F32]:
